@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ffe.backbones.catalog import DEFAULT
+from ffe.base.shard_names import shards_beside
 from ffe.base.text import counted, duration_text, few, plain, quoted
 from ffe.cli import UrlOrPath
 from ffe.cli import options as shared
@@ -99,6 +101,11 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
             click.echo(", ".join(f"{getattr(summary.changes, name):,} {name}" for name in counts))
         if summary.computed:
             note(f"{stages_text(summary.stages)}; {counted(summary.workers, 'thread')} decoded")
+        if len(parts := shards_beside(Path(output))) > 1 and Path(output).exists():
+            note(
+                f"The features lie in {counted(len(parts), 'file')} beside it, {parts[0][1]} to {parts[-1][1]}: keep them "
+                f"together, or make one file of them with 'ffe pack {output} -o NEW.h5'."
+            )
         if summary.fidelity is not None:
             click.echo(fidelity_text(summary.fidelity))
         if not summary.classes:

@@ -74,7 +74,7 @@ def opened(url: str) -> tuple[Any, str]:
         import fsspec
         from fsspec.config import conf
     except ImportError as error:
-        raise SourceError(missing("Reading from a URL", "fsspec")) from error
+        raise SourceError(missing("Reading from a URL", "fsspec", *_packages(url))) from error
     if "hf" in (protocols := _protocols(url)):
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     options: dict[str, Any] = {}
@@ -88,7 +88,7 @@ def opened(url: str) -> tuple[Any, str]:
     try:
         files, path = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
-        packages = [_PACKAGES[protocol] for protocol in protocols if protocol in _PACKAGES]
+        packages = _packages(url)
         raise SourceError(missing(f"Reading from '{redacted(url)}'", *packages) if packages else one_line(error)) from error
     except ValueError as error:
         raise SourceError(
@@ -98,6 +98,11 @@ def opened(url: str) -> tuple[Any, str]:
     if hasattr(files, "retries") and protocols[:1] in (["s3"], ["s3a"]):
         files.retries = 1
     return files, path
+
+
+def _packages(url: str) -> list[str]:
+    """Return the packages that fsspec needs for a URL."""
+    return [_PACKAGES[protocol] for protocol in _protocols(url) if protocol in _PACKAGES]
 
 
 def _protocols(url: str) -> list[str]:

@@ -477,6 +477,8 @@ def test_the_command_says_what_it_made(photos: Path, tmp_path: Path) -> None:
     found = CliRunner().invoke(cli, ["extract", str(photos), "-o", str(output), "--backbone", "fake", "--shards", "2"])
     assert found.exit_code == 0, found.output
     assert found.stdout.startswith(f"{output}: 63 rows, 63 computed, 2 skipped, in ")
+    parts = "The features lie in 2 files beside it, f-00001-of-00002.h5 to f-00002-of-00002.h5: keep them together, "
+    assert f"{parts}or make one file of them with 'ffe pack {output} -o NEW.h5'." in found.stderr
 
 
 def test_progress_is_that_of_all_shards(photos: Path, tmp_path: Path) -> None:
