@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from ffe.base.columns import Made, Texts
 from ffe.base.digests import DigestIndex
@@ -46,9 +46,6 @@ from ffe.images.parquet_archive import listed_rows
 from ffe.images.records import LEVELS, UNLABELLED, FileOf, Finding, LabelledPath, LabelledPaths, Records
 from ffe.images.url_source import UrlWalk, object_at, objects_at, url_protocol, url_suffix
 from ffe.redaction import redacted
-
-if TYPE_CHECKING:  # it is imported where it is needed: listing is part of the start of every command
-    pass
 
 log = logging.getLogger("ffe")
 
