@@ -93,7 +93,7 @@ def _measured(model: IrModel, images: int) -> dict[Choice, float]:
         rate = measure([Choice("openvino", size)])
     with contextlib.suppress(EngineError):  # an operation that is not written for ncnn
         if library_version("ncnn") is not None and gains(read_graph(model)):
-            measure([Choice("ncnn", 2)])
+            measure([Choice("ncnn", BATCH_SIZE)])
     for _ in range(_ROUNDS - 1):
         measure(engines)
     return rates
@@ -110,7 +110,7 @@ def winner(rates: dict[Choice, float]) -> Choice:
         best = usual
     for way in rates.keys() - ours.keys():
         if rates[way] > _BETTER_ENGINE * ours[best]:
-            return way._replace(batch_size=BATCH_SIZE)
+            return way
     return best
 
 
@@ -127,4 +127,4 @@ def _note(key: str) -> Path:
 
 
 def _here() -> str:
-    return this_machine(*(library_version(name) or "" for name in ("openvino", "ncnn")))
+    return this_machine(f"ncnn by {BATCH_SIZE}", *(library_version(name) or "" for name in ("openvino", "ncnn")))

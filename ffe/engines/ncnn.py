@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,14 +18,16 @@ from ffe.base.feature_layout import FeatureLayout
 from ffe.base.openvino_ir import IrModel, check_graph, import_openvino
 from ffe.base.system import cores
 from ffe.engines.base import Engine
-from ffe.engines.ncnn_convert import convert
+from ffe.engines.ncnn_convert import NcnnModel, convert
 from ffe.errors import EngineError, one_line
 
 BATCH_SIZE = 8
+_BESIDE = 4  # images that share the weights of a convolution; of more, the products are the limit again
+_TILE = 4  # places that ncnn's Winograd convolutions compute at once, per side
 
 
 class NcnnEngine(Engine):
-    """Runs a float32 IR model, written anew for ncnn, on the CPU: every image on a core of its own.
+    """Runs a float32 IR model, written anew for ncnn, on the CPU: every image on one core, a full batch in fours.
 
     Winograd convolutions (Lavin and Gray, https://arxiv.org/abs/1509.09308) of 4 and 6 outputs round otherwise than direct ones.
     ``size`` is the (height, width) that the model takes.
@@ -39,40 +42,68 @@ class NcnnEngine(Engine):
         _, height, width, _ = graph.input(0).get_shape()
         self.size = (height, width)
         self.layout = FeatureLayout.of_shape(list(graph.output(0).get_shape())[1:])
-        converted = convert(graph)
-        self._source, self._result = converted.source, converted.result
-        self._net = _loaded(converted.param, converted.weights)
+        self._parts = [(replace(part, weights=b""), _loaded(part)) for part in convert(graph)]
         self.batch_size, self.sizes = batch_size, (batch_size,)
         self.seconds = 0.0
         self._begin()
 
     def _begin(self) -> None:
         self._process, self._lock, self._cores = os.getpid(), threading.Lock(), cores()
-        self.in_flight = max(2, -(-2 * self._cores // self.batch_size))  # no core waits for those of an earlier batch
+        self.in_flight = max(2, -(-2 * self._cores * _BESIDE // self.batch_size))  # no core waits for those of an earlier batch
         self._pool = ThreadPoolExecutor(self._cores, thread_name_prefix="ffe-ncnn")
 
     def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
         """Hand the images to the cores; see ``ffe.engines.base.Engine.start``."""
         if self._process != os.getpid():  # a fork takes no threads along, and a lock as it was
             self._begin()
-        rows = [self._pool.submit(self._row, image) for image in images]
-        return lambda: np.stack([row.result() for row in rows])
+        each = _BESIDE if len(images) >= BATCH_SIZE else min(_BESIDE, -(-len(images) // self._cores))
+        some = [self._pool.submit(self._rows, images[i : i + each]) for i in range(0, len(images), each)]
+        return lambda: np.stack([row for rows in some for row in rows.result()])
 
-    def _row(self, image: np.ndarray) -> np.ndarray:
-        import ncnn
-
+    def _rows(self, images: np.ndarray) -> list[np.ndarray]:
+        """Return the row of each image; where they share weights, the bits are those of each alone."""
         started = time.perf_counter()
-        pixels = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
-        run = self._net.create_extractor()
-        run.input(self._source, ncnn.Mat(pixels).clone())  # a layer may compute in place
-        code, found = run.extract(self._result)
-        if code:
-            raise EngineError(f"ncnn could not compute an image (code {code}); use --engine openvino.")
-        grid = np.array(found)
-        row = (grid.transpose(1, 2, 0) if grid.ndim == 3 else grid).reshape(-1)
+        grids = [np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) for image in images]
+        for part, net in self._parts:
+            if part.together:
+                beside, places = _beside(grids)
+                found = _computed(part, net, beside)
+                grids = [found[place] for place in places]
+            else:
+                grids = [_computed(part, net, grid) for grid in grids]
+        rows = [(grid.transpose(1, 2, 0) if grid.ndim == 3 else grid).reshape(-1) for grid in grids]
         with self._lock:
             self.seconds += (time.perf_counter() - started) / self._cores
-        return row
+        return rows
+
+
+def _beside(grids: Sequence[np.ndarray]) -> tuple[np.ndarray, list[tuple[slice, ...]]]:
+    """Return float32 grids (c, h, w) as one, and where each lies in it: all begin with a tile, and zeros are between them.
+
+    They lie along their longer side: by the shorter one ncnn chooses how to compute.
+    """
+    shape = list(grids[0].shape)
+    axis = 1 if shape[1] > shape[2] else 2
+    long = shape[axis]
+    pitch = (long // _TILE + 1) * _TILE
+    places = [(slice(None),) * axis + (slice(i * pitch, i * pitch + long),) for i in range(len(grids))]
+    shape[axis] = places[-1][axis].stop
+    beside = np.zeros(shape, np.float32)
+    for place, grid in zip(places, grids, strict=True):
+        beside[place] = grid
+    return beside, places
+
+
+def _computed(part: NcnnModel, net: Any, grid: np.ndarray) -> np.ndarray:
+    import ncnn
+
+    grid = np.ascontiguousarray(grid)  # named, for a Mat does not hold it
+    run = net.create_extractor()
+    run.input(part.source, ncnn.Mat(grid).clone())  # a layer may compute in place
+    code, found = run.extract(part.result)
+    if code:
+        raise EngineError(f"ncnn could not compute an image (code {code}); use --engine openvino.")
+    return np.array(found)
 
 
 def read_graph(model: IrModel) -> Any:
@@ -89,7 +120,7 @@ def read_graph(model: IrModel) -> Any:
     return graph
 
 
-def _loaded(param: str, weights: bytes) -> Any:
+def _loaded(part: NcnnModel) -> Any:
     """Return a network that computes in float32, each image in the thread that asks."""
     import ncnn
 
@@ -100,8 +131,8 @@ def _loaded(param: str, weights: bytes) -> Any:
             setattr(net.opt, f"use_{name}", False)
     with TemporaryDirectory(prefix="ffe-ncnn-") as name:  # from memory ncnn would not copy the weights
         folder = Path(name)
-        (folder / "param").write_text(param, "utf-8")
-        (folder / "weights").write_bytes(weights)
+        (folder / "param").write_text(part.param, "utf-8")
+        (folder / "weights").write_bytes(part.weights)
         if net.load_param(str(folder / "param")) or net.load_model(str(folder / "weights")):
             raise EngineError("ncnn cannot load the backbone; use --engine openvino.")
     return net

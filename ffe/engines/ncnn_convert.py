@@ -7,6 +7,7 @@ Format of the graph and order of the weights: https://github.com/Tencent/ncnn/wi
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,16 +22,21 @@ _FLOAT32 = b"\0\0\0\0"  # before weights that are not packed
 _RELU, _CLIP = 1, 3  # activations inside a convolution
 _LEAST_SHARE = 0.4
 _LEAST_CHANNELS = 16
+_LARGE_KERNEL, _SMALL_GRID = 2**20, 32**2  # numbers of a kernel, places of its grid: such weights take longer than the products
 
 
 @dataclass(frozen=True)
 class NcnnModel:
-    """A network for ncnn, from float32 (3, H, W), RGB, in [0, 255], to one grid (c, h, w) or row (c,)."""
+    """A network for ncnn, or a part of one: from one float32 grid (c, h, w) to another, or to one row (c,).
+
+    The first takes float32 (3, H, W), RGB, in [0, 255].
+    """
 
     param: str  # the graph
     weights: bytes
     source: str  # name of its input
     result: str  # name of its output
+    together: bool  # one convolution, which takes grids of several images side by side, with zeros between them
 
 
 @dataclass
@@ -40,6 +46,7 @@ class _Layer:
     inputs: list[str]
     settings: dict[int, Any] = field(default_factory=dict)
     weights: list[np.ndarray] = field(default_factory=list)
+    together: bool = False
 
 
 def winograd_share(model: Any) -> float:
@@ -65,8 +72,11 @@ def gains(model: Any) -> bool:
     return winograd_share(model) >= _LEAST_SHARE
 
 
-def convert(model: Any) -> NcnnModel:
-    """Return a network for ncnn that computes what an ``openvino.Model`` of static shape (1, H, W, 3) does.
+def convert(model: Any) -> list[NcnnModel]:
+    """Return networks for ncnn that compute, one after another, what an ``openvino.Model`` of static shape (1, H, W, 3) does.
+
+    A chain is cut where the weights of a convolution do not stay in the processor's cache and its grid is small: reading them
+    takes longer than multiplying, so that several images are to share them. Other networks are one.
 
     Raises:
         EngineError: it has an operation that is not written here.
@@ -146,6 +156,9 @@ class _Writer:
         settings = {0: kernel.shape[0], 1: wide, 11: high, 2: apart_x, 12: apart_y, 3: step_x, 13: step_y}
         settings |= {4: left, 15: right, 14: top, 16: bottom, 5: 0, 6: kernel.size} | ({7: groups} if groups > 1 else {})
         self._layer(node, "ConvolutionDepthWise" if groups > 1 else "Convolution", [self._input(node)], settings, kernel)
+        same = kernel.shape[2:] == (3, 3) and (top, bottom, left, right, step_y, step_x, apart_y, apart_x) == (1,) * 8
+        small = kernel.size >= _LARGE_KERNEL and np.prod(node.output(0).get_shape()[2:]) <= _SMALL_GRID
+        self._layers[self._same[node.get_friendly_name()]].together = same and small and groups == 1
 
     _groupconvolution = _convolution
 
@@ -222,26 +235,39 @@ class _Writer:
         settings = {0: before[2], 1: after[2], 2: before[3], 3: after[3], 4: 0, 5: f"{float(value.reshape(-1)[0]):e}"}
         self._layer(node, "Padding", [self._input(node)], settings)
 
-    def finished(self) -> NcnnModel:
-        """Return the network; a value that several layers read is split first, as ncnn wants it."""
-        readers = Counter(name for layer in self._layers.values() for name in layer.inputs)
-        copies = {name: iter(range(count)) for name, count in readers.items() if count > 1}
-        lines, values, weights = list[str](), 0, bytearray()
-        for layer in self._layers.values():
-            inputs = [f"{name}/{next(copies[name])}" if name in copies else name for name in layer.inputs]
-            settings = [f"{key}={value}" for key, value in layer.settings.items()]
-            lines.append(" ".join([layer.kind, layer.name, str(len(inputs)), "1", *inputs, layer.name, *settings]))
-            values += 1
-            if (count := readers[layer.name]) > 1:
-                split = [f"{layer.name}/{i}" for i in range(count)]
-                lines.append(" ".join(["Split", f"{layer.name}/split", "1", str(count), layer.name, *split]))
-                values += count
-            if layer.kind.startswith("Convolution"):
-                weights += _FLOAT32
-            for array in layer.weights:
-                weights += np.ascontiguousarray(array, np.float32).tobytes()
-        param = "\n".join([str(_MAGIC), f"{len(lines)} {values}", *lines, ""])
-        return NcnnModel(param, bytes(weights), next(iter(self._layers)), self._last)
+    def finished(self) -> list[NcnnModel]:
+        """Return the networks."""
+        layers = list(self._layers.values())
+        readers = Counter(name for layer in layers for name in layer.inputs)
+        chain = all(len(layer.inputs) <= 1 and readers[layer.name] <= 1 for layer in layers)
+        parts: list[list[_Layer]] = [[]]
+        for layer in layers:
+            if chain and parts[-1] and (layer.together or parts[-1][-1].together):
+                parts.append([_Layer("Input", layer.inputs[0], [])])
+            parts[-1].append(layer)
+        return [_written(part) for part in parts]
+
+
+def _written(layers: Sequence[_Layer]) -> NcnnModel:
+    """Return layers as a network; a value that several layers read is split first, as ncnn wants it."""
+    readers = Counter(name for layer in layers for name in layer.inputs)
+    copies = {name: iter(range(count)) for name, count in readers.items() if count > 1}
+    lines, values, weights = list[str](), 0, bytearray()
+    for layer in layers:
+        inputs = [f"{name}/{next(copies[name])}" if name in copies else name for name in layer.inputs]
+        settings = [f"{key}={value}" for key, value in layer.settings.items()]
+        lines.append(" ".join([layer.kind, layer.name, str(len(inputs)), "1", *inputs, layer.name, *settings]))
+        values += 1
+        if (count := readers[layer.name]) > 1:
+            split = [f"{layer.name}/{i}" for i in range(count)]
+            lines.append(" ".join(["Split", f"{layer.name}/split", "1", str(count), layer.name, *split]))
+            values += count
+        if layer.kind.startswith("Convolution"):
+            weights += _FLOAT32
+        for array in layer.weights:
+            weights += np.ascontiguousarray(array, np.float32).tobytes()
+    param = "\n".join([str(_MAGIC), f"{len(lines)} {values}", *lines, ""])
+    return NcnnModel(param, bytes(weights), layers[0].name, layers[-1].name, layers[-1].together)
 
 
 def _is_last(node: Any) -> bool:

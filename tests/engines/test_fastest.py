@@ -46,10 +46,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("rates", "chosen"),
     [
-        ({"openvino_2": 100, "openvino_4": 98, "openvino_8": 98, "openvino_16": 97, "ncnn_2": 102}, USUAL),
-        ({"openvino_2": 104, "openvino_4": 101, "openvino_8": 100, "ncnn_2": 80}, Choice("openvino", 2)),
-        ({"openvino_2": 104, "openvino_4": 101, "openvino_8": 100, "ncnn_2": 110}, Choice("ncnn", 8)),
-        ({"openvino_2": 80, "openvino_4": 90, "openvino_8": 100, "openvino_16": 104, "ncnn_2": 100}, Choice("openvino", 16)),
+        ({"openvino_2": 100, "openvino_4": 98, "openvino_8": 98, "openvino_16": 97, "ncnn_8": 102}, USUAL),
+        ({"openvino_2": 104, "openvino_4": 101, "openvino_8": 100, "ncnn_8": 80}, Choice("openvino", 2)),
+        ({"openvino_2": 104, "openvino_4": 101, "openvino_8": 100, "ncnn_8": 110}, Choice("ncnn", 8)),
+        ({"openvino_2": 80, "openvino_4": 90, "openvino_8": 100, "openvino_16": 104, "ncnn_8": 100}, Choice("openvino", 16)),
     ],
 )
 def test_auto_measures_once_and_remembers(
@@ -75,7 +75,7 @@ def test_auto_measures_once_and_remembers(
 def test_the_best_of_three_rounds_counts(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another program may slow down one round of one way: a slow backbone is measured as often as a quick one."""
     monkeypatch.setattr(fastest, "cores", lambda: 2)
-    machine = Machine(openvino_2=12, openvino_4=12, ncnn_2=17)
+    machine = Machine(openvino_2=12, openvino_4=12, ncnn_8=17)
 
     def disturbed(engine: Engine, pixels: np.ndarray, seconds: float) -> tuple[int, float, float]:
         count, took, busy = machine.run_for(engine, pixels, seconds)
@@ -97,7 +97,7 @@ def test_what_is_soon_done_is_looked_at_once_and_not_measured(cache: Path, monke
 
 def test_long_calls_are_not_tried(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fastest, "cores", lambda: 2)
-    machine = Machine(openvino_2=10, openvino_4=9.5, ncnn_2=10)
+    machine = Machine(openvino_2=10, openvino_4=9.5, ncnn_8=10)
     monkeypatch.setattr(fastest, "run_for", machine.run_for)
     assert choice(KEY, model(), 300) == Choice("openvino", 2)
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from small_network import SIZE, constant, model, network
 
+from ffe.base.openvino_ir import IrModel, import_openvino
 from ffe.engines.base import Engine
-from ffe.engines.ncnn import NcnnEngine, read_graph
-from ffe.engines.ncnn_convert import gains
+from ffe.engines.ncnn import BATCH_SIZE, NcnnEngine, read_graph
+from ffe.engines.ncnn_convert import convert, gains
 from ffe.engines.openvino import OpenVinoEngine
 from ffe.engines.openvino_convert import to_ir
 from ffe.errors import EngineError
@@ -34,6 +35,37 @@ class TestNcnnEngine(EngineContract):
         """The model through OpenVINO's plain call."""
         rows = OpenVinoEngine(model(), len(images)).extract(images)
         return rows.reshape(len(images), *self.make(4).layout.grid)
+
+
+def chain(size: tuple[int, int]) -> IrModel:
+    """Convolutions of large kernels on small grids, with a pooling between them, as at the end of VGG."""
+    ov = import_openvino()
+    op = ov.opset13
+    image = op.parameter([-1, *size, 3], ov.Type.u8)
+    x = op.transpose(op.divide(op.convert(image, "f32"), np.float32([[[[60]]]])), [0, 3, 1, 2])
+    for made, read, step in ((340, 3, 2), (352, 340, 1), (352, 352, 1), (0, 0, 0), (336, 352, 1)):
+        if made:
+            x = op.convolution(x, constant(made, read, 3, 3), [step] * 2, [1, 1], [1, 1], [1, 1])
+            x = op.relu(op.add(x, constant(1, made, 1, 1, seed=1)))
+        else:
+            x = op.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2], "floor", "explicit").output(0)
+    return to_ir(ov.Model([op.transpose(x, [0, 2, 3, 1])], [image]), {})
+
+
+@pytest.mark.parametrize("size", [(20, 36), (36, 20)])
+def test_images_that_share_weights_have_the_bits_of_each_alone(size: tuple[int, int]) -> None:
+    """The fast path of full batches against one image after another, at every place beside others, and against OpenVINO."""
+    network = chain(size)
+    assert [part.together for part in convert(read_graph(network))] == [False, True, True, False, True]
+    images = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, *size, 3), np.uint8)
+    engine = NcnnEngine(network)
+    alone = np.concatenate([engine.extract(image[None]) for image in images])
+    for turn in range(4):
+        np.testing.assert_array_equal(engine.extract(np.roll(images, turn, axis=0)), np.roll(alone, turn, axis=0))
+    for count in (3, 5):
+        np.testing.assert_array_equal(engine.extract(images[:count]), alone[:count])
+    expected = OpenVinoEngine(network).extract(images)
+    np.testing.assert_allclose(alone, expected, rtol=0, atol=5e-4 * np.abs(expected).max())
 
 
 def test_what_is_not_written_is_refused() -> None:
