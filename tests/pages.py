@@ -53,7 +53,7 @@ def missing(shown: list[str], printed: str) -> list[str]:
 
 def _shape(line: str) -> str:
     line = re.sub(r"(?:(?<=\s)-)?\d+(?:[.,:]\d+)*", "0", line)
-    line = re.sub(r"\b(?:svm|logistic|dense|forest)(?=: the best)", "head", line)
+    line = re.sub(r"\b(?:svm|logistic|dense|forest)(?=: chosen of)", "head", line)
     line = re.sub(r"\w+=\S+(?: \w+=\S+)*", "parameters", line)
     line = re.sub(r"0 (?:[KMG]i)?B\b", "0 B", re.sub(r"0 (?:h|min)\b(?: 0 (?:min|s)\b)?", "0 s", line))
     return re.sub(r"█+", "█", " ".join(line.split()))

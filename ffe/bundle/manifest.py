@@ -51,7 +51,7 @@ class Manifest:
     head: HeadSpec  # the head and its parameters
     class_names: tuple[str, ...]  # column i of the probabilities is class_names[i]
     evaluation: dict[str, Any] = field(default_factory=dict)  # ``{"test": {...}}``; scores of rows that the head never saw
-    leaderboard: tuple[dict[str, Any], ...] = ()  # the trials of the search, the best first; empty after ``ffe train``
+    leaderboard: tuple[dict[str, Any], ...] = ()  # the trials of the search, the one chosen first; empty after ``ffe train``
     search: dict[str, Any] = field(default_factory=dict)  # what the search was asked to do
     members: dict[str, str] = field(default_factory=dict)  # SHA-256 of every other file in the bundle
     # ``{"temperature": factor, ...}``, as ``Calibration.to_json`` gives it; the factor is what ``with_temperature`` takes, and

@@ -143,12 +143,14 @@ def _show_model(bundle: Bundle, splits: bool, as_json: bool) -> None:
     if manifest.leaderboard:
         board = text.leaderboard_text(manifest.leaderboard, metric=search.get("metric", "accuracy"))
         tied = text.TIED if any(trial.get("tied") for trial in manifest.leaderboard[1:]) else ""
+        choice = text.choice_text(manifest.leaderboard, search.get("metric", "accuracy"))
+        choice = f"{search['validation']}; {choice}" if choice else search["validation"]
         click.echo(
-            f"\nValidation: {search['validation']}\n\n{board}\n{counted(len(manifest.leaderboard), 'trial')} (--json has all). "
+            f"\nValidation: {choice}\n\n{board}\n{counted(len(manifest.leaderboard), 'trial')} (--json has all). "
             f"Spread: deviation over the folds; fit: one fit; size: the head alone.{tied}"
         )
     if search.get("comparison"):
-        click.echo(f"\nBest two heads: {text.comparison_text(search['comparison'], *search['rivals'])}.")
+        click.echo(f"\nFirst two heads: {text.comparison_text(search['comparison'], *search['rivals'])}.")
     if search.get("leak"):
         click.echo(f"\nTogether: {text.leak_text(search['leak'], test['accuracy'])}")
     if training := manifest.training:

@@ -149,13 +149,12 @@ class TrialsProgress(Display):
         return f", about {duration_text(left)} left"
 
     def _line(self, progress: SearchProgress) -> str:
-        from ffe.wording.results import METRIC_NAMES, score_text
+        from ffe.wording.results import highest_text
 
         done = "" if progress.total in (None, progress.done) else f"{progress.done} of "
         trials = counted(progress.total or progress.done, "trial")
         best = progress.trials[0]
-        score = f"{METRIC_NAMES[progress.metric]} {score_text(best.score, progress.metric)}"
-        return f"{done}{trials}, the best: {best.head}, validation {score}{self._left(progress)}"
+        return f"{done}{trials}, {highest_text(progress.metric, best.score, best.head)}{self._left(progress)}"
 
     def _drawn(self) -> Any:
         """Return the leaderboard as it is, or before the first trials how long that takes."""
@@ -173,7 +172,8 @@ class TrialsProgress(Display):
         shown = Table("", "head", METRIC_NAMES[progress.metric], "parameters")
         for rank, trial in enumerate(progress.trials[:_SHOWN_TRIALS], start=1):
             shown.add_row(str(rank), trial.head, score_text(trial.score, progress.metric), parameters_text(trial.parameters))
-        return Group(Text(f"{progress.done}{total} {noun}, {elapsed}{self._left(progress)}"), shown)
+        note = "which one is chosen is settled at the end: a difference counts only where it is more than chance"
+        return Group(Text(f"{progress.done}{total} {noun}, {elapsed}{self._left(progress)}"), shown, Text(note))
 
 
 class TrialNotes(Display):
@@ -181,6 +181,8 @@ class TrialNotes(Display):
 
     def __call__(self, progress: SearchProgress) -> None:
         """Take in one batch of trials."""
+        from ffe.wording.results import highest_text
+
         if self.due(last=progress.done == progress.total):
             best = progress.trials[0]
-            note(f"{counted(progress.done, 'trial')}, the best: {best.head}, validation accuracy {best.score:.4f}")
+            note(f"{counted(progress.done, 'trial')}, {highest_text(progress.metric, best.score, best.head)}")

@@ -67,12 +67,12 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool) ->
         return
     winner, trials = result.leaderboard[0], len(result.leaderboard)
     before = f", {result.known} of them from the run before" if result.known else ""
-    tied = sum(trial.tied for trial in result.leaderboard[1:])
-    alike = f" ({tied:,} no different from it by more than chance)" if tied else ""
-    best = f"the best of {counted(trials, 'trial')}{before}{alike}, " if trials > 1 else ""
+    chosen = f"chosen of {counted(trials, 'trial')}{before}, " if trials > 1 else ""
     score = f"validation {text.METRIC_NAMES[result.metric]} {text.score_text(winner.score, result.metric)}"
-    lines = [f"{result.head.name}: {best}{score} ({result.validation})"]
+    lines = [f"{result.head.name}: {chosen}{score} ({result.validation})"]
     lines += [f"  {line}" for line in text.parameters_lines(result.head.parameters)]
+    if choice := text.choice_text([trial.to_json() for trial in result.leaderboard], result.metric):
+        lines.append(f"  {choice}")
     leaking = result.leak.test_leaking if result.leak is not None else 0
     which = f", {leaking} of them with copies elsewhere" if leaking else " not seen before"
     test = result.evaluation.to_json()
@@ -93,7 +93,7 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool) ->
     click.echo("\n".join(lines))
 
 
-@click.command(short_help="Search over heads on stored features; write the best as a model.")
+@click.command(short_help="Search over heads on stored features; write the one chosen as a model.")
 @click.argument("features", metavar="FEATURES...", nargs=-1, required=True, type=click.Path())
 @shared.output_option()
 @click.option("--heads", default="auto", help="auto = all, or some of svm,logistic,dense,forest.")
@@ -124,11 +124,11 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool) ->
 )
 @shared_options
 def command(features: tuple[str, ...], output: str, heads: str, as_json: bool, **options: Any) -> None:
-    """Search over heads on FEATURES, refit the best on all training rows, test it once, write a model.
+    """Search over heads on FEATURES, refit the one chosen on all training rows, test it once, write a model.
 
     Several feature files of the same photos, of other backbones, sizes or
     layers, are joined: heads look at all of them, or at one, and the model
-    holds the backbones that the best head looks at.
+    holds the backbones that its head looks at.
 
     The splits of the file are used, or those of --valid and --test; otherwise a
     share is held out for the test, and trials are scored by cross-validation on

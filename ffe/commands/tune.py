@@ -148,7 +148,7 @@ def tune(
             left out where the time is over all the same. One trial is always made.
         oracle: ``bayesian``, ``hyperband`` or ``random``.
         metric: ``accuracy``, ``balanced_accuracy``, ``log_loss``, or ``auto``: balanced accuracy where classes are weighted,
-            else accuracy. What is no worse than the best by more than chance is told apart by log loss.
+            else accuracy. What is no worse than the highest score by more than chance is told apart by log loss.
         settings: parameters that are not searched, for every head that has them.
         executions: trainings of each set, for heads that depend on a seed.
         epochs: longest training of a dense head.
@@ -256,7 +256,7 @@ def _aimed(spec: SearchSpec, problem: Problem) -> SearchSpec:
 
 
 def _search(options: TuneOptions, problem: Problem, finished: TrialStore) -> list[Trial]:
-    """Search, within the budget; return the trials, the best first, and before them an ensemble that is better."""
+    """Search, within the budget; return the trials, the one chosen first, and before them an ensemble that is better."""
     spec = options.spec
     cost = _say_cost(problem, spec)
     warm_up()
@@ -271,7 +271,7 @@ def _search(options: TuneOptions, problem: Problem, finished: TrialStore) -> lis
         log.warning("the time was over before %s could be tried; give it more time", listed(untried, "or"))
     together = None if spec.ensemble < 2 else best_ensemble(problem, spec, found)
     if spec.ensemble >= 2 and together is None:
-        log.info("no average of up to %d trials is better than the best alone, so there is no ensemble", spec.ensemble)
+        log.info("no average of up to %d trials is better than the trial chosen alone, so there is no ensemble", spec.ensemble)
     return found if together is None else [together, *found]
 
 

@@ -19,7 +19,7 @@ from ffe.report.projection import Projection
 from ffe.report.scatter import classes_told_apart, map_legend, scatter
 from ffe.report.thumbnails import Album, Shot
 from ffe.report.values import Curves, Duplicates, Page, Picture
-from ffe.wording.results import METRIC_NAMES, TIED, shown_trials
+from ffe.wording.results import METRIC_NAMES, TIED, choice_text, shown_trials
 
 TOP_TRIALS = 15
 MAX_MISTAKES = 24
@@ -38,16 +38,15 @@ def names_of(class_names: Sequence[str]) -> NameOf:
 
 
 def leaderboard(trials: Sequence[Mapping[str, Any]], metric: str = "accuracy") -> dict[str, Any] | None:
-    """Return the best trials, the best of every head, and how the best score rose."""
+    """Return the first trials, the first of every head, which was chosen and why, and how the highest score rose."""
     if not trials:
         return None
     rows, count = shown_trials(trials, TOP_TRIALS), len(trials)
-    which = f"The best of {counted(count, 'trial')}"
-    if count == len(rows):
-        which = "The only trial" if count == 1 else f"All {count:,} trials"
-    by = f", by {METRIC_NAMES[metric]} in validation"
-    tied = TIED if any(trial.get("tied") for trial in trials[1:]) else ""
-    return {"rows": rows, "count": count, "which": which + by, "tied": tied, "chart": _search_chart(trials, metric)}
+    which = f"All {count:,} trials" if count == len(rows) else f"{len(rows)} of {counted(count, 'trial')}"
+    which += f", scored by {METRIC_NAMES[metric]} in validation"
+    tied, choice = TIED if any(trial.get("tied") for trial in trials[1:]) else "", choice_text(trials, metric)
+    chart = _search_chart(trials, metric)
+    return {"rows": rows, "count": count, "which": which, "tied": tied, "choice": choice, "chart": chart}
 
 
 def _search_chart(trials: Sequence[Mapping[str, Any]], metric: str) -> Markup:
@@ -60,15 +59,19 @@ def _search_chart(trials: Sequence[Mapping[str, Any]], metric: str) -> Markup:
     lowest = best[-1] - max(_FAR * (best[-1] - statistics.median(scores)), 0.05)
     drawn = [trial for trial in timed if trial["score"] >= lowest]
     sign = -1 if metric == "log_loss" else 1
-    lines = [Line("best so far", [trial["finished"] for trial in timed], sign * np.maximum(best, lowest), "step", 6)]
+    highest = "lowest" if sign < 0 else "highest"
+    lines = [Line(f"{highest} so far", [trial["finished"] for trial in timed], sign * np.maximum(best, lowest), "step", 6)]
     for i, head in enumerate(dict.fromkeys(trial["head"] for trial in trials)):
         own = [trial for trial in drawn if trial["head"] == head]
         times, heights = [trial["finished"] for trial in own], [sign * trial["score"] for trial in own]
         lines.append(Line(head, times, heights, "dots", i if i < 6 else i + 1))
+    if trials[0] in drawn:
+        lines.append(Line("chosen", [trials[0]["finished"]], [sign * trials[0]["score"]], "star", 7))
     unit = Axis(f"validation {METRIC_NAMES[metric]}", "percent" if sign > 0 else "number")
     far = len(timed) - len(drawn)
     note = f" ({counted(far, 'trial')} far behind {is_are(far)} not drawn)" if far else ""
-    return line_chart(f"Every trial, and the best so far{note}", lines, Axis("time since the search began", "time", low=0), unit)
+    title, along = f"Every trial, and the {highest} so far{note}", Axis("time since the search began", "time", low=0)
+    return line_chart(title, lines, along, unit)
 
 
 def curves(found: Curves | None) -> list[Markup] | None:

@@ -97,7 +97,7 @@ def write_report(
         evaluation=result.evaluation.to_json(),
         leaderboard=[trial.to_json() for trial in trials],
         metric=spec.metric,
-        comparison=f"Best two heads: {verdict}." if verdict else None,
+        comparison=f"First two heads: {verdict}." if verdict else None,
         curves=None if curves is None else Curves(**curves),  # type: ignore[arg-type]
         pictures=_with_heat(pictures_of(images, testing, probabilities), testing, rows, result),
         label_issues=suspects_of(images, scored, calibrated),

@@ -69,9 +69,9 @@ class Page:
     facts: Mapping[str, str] = field(default_factory=dict)
     class_names: Sequence[str] = ()  # the label i means class_names[i]
     evaluation: Mapping[str, Any] | None = None  # the test, from ``Evaluation.to_json``
-    leaderboard: Sequence[Mapping[str, Any]] = ()  # the trials, from ``Trial.to_json``, best first
+    leaderboard: Sequence[Mapping[str, Any]] = ()  # the trials, from ``Trial.to_json``, the one chosen first
     metric: str = "accuracy"  # what the scores of the leaderboard are
-    comparison: str | None = None  # the verdict on the best two heads, or on the model before and after, in words
+    comparison: str | None = None  # the verdict on the first two heads, or on the model before and after, in words
     curves: Curves | None = None  # how the best dense trial learned
     pictures: Sequence[Picture] = ()  # the test rows
     # photos whose label may be wrong, most suspicious first; None = nothing is known of that

@@ -20,7 +20,7 @@ def choose(problem: Problem, metric: str, trials: Sequence[Trial]) -> list[Trial
     """Return trials with the winner first.
 
     All were scored on the same rows, so their differences are taken row by row.
-    Those that are no worse than the best by more than two standard errors of that
+    Those that are no worse than the highest score by more than two standard errors of that
     difference are ``tied``, as in the rule of Breiman et al. 1984, Classification
     and Regression Trees, section 3.4.3. They come first, by log loss, which tells
     more from the same rows; equal ones go to the smaller head. Of them default

@@ -52,7 +52,7 @@ _MANY = 10_000  # trials that no budget allows
 class SearchProgress:
     """How far a search is."""
 
-    trials: Sequence[Trial]  # all so far, the best first
+    trials: Sequence[Trial]  # all so far, the highest score first
     new: Sequence[Trial]  # those of the last batch
     done: int  # trials
     total: int | None  # that there will be at the most; None where the time decides

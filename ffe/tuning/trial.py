@@ -26,8 +26,8 @@ class Trial:
     # by name, a value for each epoch; empty where there are no epochs
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False, compare=False)
     default: bool = False  # whether its parameters are the defaults of its head
-    # whether it is no worse than the best by more than chance, and the log loss by which such trials are told apart, calibrated,
-    # on all scored rows; where classes count alike in the score, they do so here
+    # whether it is no worse than the highest score by more than chance, and the log loss by which such trials are told apart,
+    # calibrated, on all scored rows; where classes count alike in the score, they do so here
     tied: bool = False
     log_loss: float | None = None
 
@@ -42,7 +42,7 @@ def rank(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def best_of_each_head(trials: Sequence[Trial]) -> list[Trial]:
-    """Return the best trial of every head, the best first, from ranked trials."""
+    """Return the first trial of every head, in their order."""
     found: dict[str, Trial] = {}
     for trial in trials:
         found.setdefault(trial.head, trial)

@@ -22,11 +22,11 @@ class TuneResult:
 
     output: Path | None  # the model file; None if none was asked for
     head: Head  # the fitted winner
-    leaderboard: tuple[Trial, ...]  # all trials, the best first; the one trial of ``train``
+    leaderboard: tuple[Trial, ...]  # all trials, the one chosen first; the one trial of ``train``
     evaluation: Evaluation  # scores on the test rows, which nothing had seen before
     calibration: Calibration  # what the temperature does, on the rows that scored the winner
     rivals: tuple[str, ...]  # the two heads that the comparison is about; empty where there is one alone
-    comparison: Comparison | None  # of the best trial and the best of another head, on the rows that scored them
+    comparison: Comparison | None  # of the trial chosen and the first of another head, on the rows that scored them
     leak: Leak | None  # what near copies would have brought; None where there are none
     answered: SelectiveScores | None  # share and accuracy above the threshold, on the test rows
     class_weights: tuple[float, ...] | None  # of each class; None = all the same

@@ -18,7 +18,7 @@ CAUSES = {"copies": "the same file", "re-encoded": "saved again or resized", "ne
 METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "log_loss": "log loss"}
 
 FITTED_ON_ALL = "all photos, those of the test too, after the test; the scores are those of the head before"
-TIED = " 1=: no different from the best by more than chance; log loss tells them apart."
+TIED = " 1: the one chosen; 1=: no different by more than chance from what scored highest."
 
 _COLUMNS = 100
 _NARROWEST = 12  # that a column is made for the sake of the others
@@ -115,7 +115,7 @@ def score_text(score: float, metric: str = "accuracy") -> str:
 
 
 def shown_trials(leaderboard: Sequence[Mapping[str, Any]], top: int) -> list[tuple[int, bool, Mapping[str, Any]]]:
-    """Return (rank, whether the best of its head, trial): of the first ``top``, and of the best of every other head."""
+    """Return (rank, whether the first of its head, trial): of the first ``top``, and of the first of every other head."""
     shown, heads = [], set()
     for rank, trial in enumerate(leaderboard, start=1):
         first = trial["head"] not in heads
@@ -146,8 +146,31 @@ def leaderboard_text(leaderboard: Sequence[Mapping[str, Any]], top: int = 10, me
     return table(titles, rows, right=(0, *range(2, len(titles) - 1)))
 
 
+def highest_text(metric: str, score: float, head: str) -> str:
+    """Return ``highest validation accuracy 0.9310 (svm)``, of the trial with that score."""
+    end = "lowest" if metric == "log_loss" else "highest"
+    return f"{end} validation {METRIC_NAMES[metric]} {score_text(score, metric)} ({head})"
+
+
+def choice_text(leaderboard: Sequence[Mapping[str, Any]], metric: str = "accuracy") -> str:
+    """Return what scored highest, and why the first trial was chosen, from ``Trial.to_json``; empty where nothing was chosen."""
+    tied = sum(bool(trial.get("tied")) for trial in leaderboard)  # models of earlier versions do not know
+    if len(leaderboard) < 2 or not tied:
+        return ""
+    chosen, top = leaderboard[0], max(leaderboard, key=lambda trial: round(trial["score"], 9))
+    text = highest_text(metric, top["score"], top["head"])
+    if tied == 1:
+        return f"{text}: the one chosen, better than all others by more than chance."
+    why = "the one with the least log loss"
+    if "members" in chosen["parameters"]:
+        why = "an average of several, for its log loss,"
+    elif chosen.get("default") and not HEADS[chosen["head"]].random:
+        why = "the one with default parameters"
+    return f"{text}; {tied:,} trials are no different from that by more than chance, and of these {why} was chosen."
+
+
 def rank_text(rank: int, trial: Mapping[str, Any]) -> str:
-    """Return ``1=`` for a trial that is no different from the best by more than chance, but for the winner; else its rank."""
+    """Return the rank of a trial; ``1=`` of one not chosen that is no different from the highest by more than chance."""
     return "1=" if trial.get("tied") and rank > 1 else str(rank)
 
 

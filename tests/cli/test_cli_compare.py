@@ -37,14 +37,14 @@ def printed(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[R
     return table, json.loads(again.stdout), folder
 
 
-@pytest.mark.parametrize(("done", "said"), [(1, "1 trial, the best: svm, "), (2, "2 trials, the best: svm, ")])
+@pytest.mark.parametrize(("done", "said"), [(1, "1 trial, highest validation "), (2, "2 trials, highest validation ")])
 def test_one_trial_is_no_trials(
     done: int, said: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "ffe")
     trials = [Trial("svm", {}, 0.9, 0.01, 0.5, 2048)] * done
     TrialNotes()(SearchProgress(trials, trials[-1:], done, done, 1.0, None))
-    assert capsys.readouterr().err == f"{said}validation accuracy 0.9000\n"
+    assert capsys.readouterr().err == f"{said}accuracy 0.9000 (svm)\n"
 
 
 def test_table(printed: tuple[Result, dict[str, Any], Path]) -> None:

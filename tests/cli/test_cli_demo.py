@@ -32,7 +32,7 @@ def test_demo_goes_through_the_whole_job(tmp_path: Path, monkeypatch: pytest.Mon
     assert "$ ffe extract ffe-demo/pictures -o ffe-demo/features.h5\n" in text
     assert "random" not in text + result.stderr
     assert "ffe-demo/features.h5: 80 rows, 0 skipped" in text
-    assert ": the best of " in text
+    assert ": chosen of " in text
     assert re.search(r"\nTest on \d+ images not seen before: accuracy ", text)
     assert "\nffe-demo/new.png: " in text
     end = text[text.index("It shows a dog.") :]

@@ -31,7 +31,7 @@ from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
 from ffe.tuning.search import SearchProgress
 from ffe.tuning.trial import Trial
-from ffe.wording.results import METRIC_NAMES
+from ffe.wording.results import METRIC_NAMES, choice_text
 
 
 def _run(*arguments: object) -> Result:
@@ -132,7 +132,8 @@ def test_tune_json_is_the_whole_result(fake_store: Path, tmp_path: Path) -> None
         r"the search takes about \d+ s and \d+\.\d MiB of memory",
         cost,
     )
-    assert line == f"4 trials, the best: {value['head']}, validation accuracy {board[0]['score']:.4f}"
+    highest = max(board, key=lambda trial: (trial["score"], -trial["size"]))
+    assert line == f"4 trials, highest validation accuracy {highest['score']:.4f} ({highest['head']})"
     assert list(tmp_path.iterdir()) == [model]
 
 
@@ -143,12 +144,12 @@ def test_tune_prints_the_winner_its_score_and_the_next_command(fake_store: Path,
     manifest = Bundle(model).manifest
     best, test = manifest.leaderboard[0], manifest.evaluation["test"]
     low, high = test["intervals"]["accuracy"]
-    head, parameters, score, written, following = result.stdout.splitlines()
-    tied = sum(trial["tied"] for trial in manifest.leaderboard) - 1
+    head, parameters, choice, score, written, following = result.stdout.splitlines()
     assert head == (
-        f"{best['head']}: the best of 4 trials ({tied} no different from it by more than chance), "
-        f"validation accuracy {best['score']:.4f} (5-fold cross-validation on 33 rows)"
+        f"{best['head']}: chosen of 4 trials, validation accuracy {best['score']:.4f} (5-fold cross-validation on 33 rows)"
     )
+    assert choice == f"  {choice_text(manifest.leaderboard)}"
+    assert choice.startswith("  highest validation accuracy ")
     assert parameters.startswith("  pooling=")
     assert score == (
         f"Test on 7 images not seen before: accuracy {test['accuracy']:.4f} (95 %: {low:.4f} to {high:.4f}); so few tell little"
@@ -160,10 +161,11 @@ def test_tune_prints_the_winner_its_score_and_the_next_command(fake_store: Path,
     text = _run("info", model).stdout  # all the rest
     assert (
         "\n4 trials (--json has all). Spread: deviation over the folds; fit: one fit; size: the head alone. "
-        "1=: no different from the best by more than chance; log loss tells them apart.\n"
+        "1: the one chosen; 1=: no different by more than chance from what scored highest.\n"
     ) in text
     assert "\nanswers      calibration error " in text
-    assert "\nBest two heads: no real difference between " in text
+    assert "\nFirst two heads: no real difference between " in text
+    assert f"\nValidation: 5-fold cross-validation on 33 rows; {choice.strip()}\n" in text
     assert "\nTogether: " not in text
 
 
@@ -393,9 +395,10 @@ def test_another_metric_ranks_and_is_named(fake_store: Path, tmp_path: Path, met
     tied = 1 + sum(row.split()[0] == "1=" for row in rows)
     assert [row.split()[0] for row in rows] == ["1", *["1="] * (tied - 1), *map(str, range(tied + 1, 7))]
     best = sorted(shown, reverse=metric != "log_loss")
+    highest = max(Bundle(model).manifest.leaderboard, key=lambda trial: (trial["score"], -trial["size"]))["head"]
     assert shown[tied:] == best[tied:]  # those that chance cannot explain follow by score
     assert f"validation {metric.replace('_', ' ')} {shown[0]:.4f}" in result.stdout
-    assert result.stderr.splitlines()[-1].endswith(f"validation {metric.replace('_', ' ')} {best[0]:.4f}")
+    assert result.stderr.splitlines()[-1].endswith(f"validation {metric.replace('_', ' ')} {best[0]:.4f} ({highest})")
     assert Bundle(model).manifest.search["metric"] == metric
     assert Bundle(model).manifest.leaderboard[0]["score"] == pytest.approx(
         (-1 if metric == "log_loss" else 1) * shown[0], abs=1e-4
@@ -740,6 +743,7 @@ def test_a_terminal_shows_a_leaderboard_that_changes(monkeypatch: pytest.MonkeyP
     assert "2 of 4 trials, 0 s, about 30 s left" in text
     assert re.search(r"1 │ svm +│ 0\.9000 +│ C=10", text)
     assert re.search(r"2 │ logistic │ 0\.8125 +│ C=1", text)
+    assert "which one is chosen is settled at the end" in text
     assert "[1/4]" not in text
 
 
@@ -772,11 +776,11 @@ def test_elsewhere_there_is_a_line_now_and_then(capsys: pytest.CaptureFixture[st
     with TrialsProgress() as view:
         view(_progress(1))
         view(replace(_progress(2), total=2))
-        assert capsys.readouterr().err == "2 trials, the best: svm, validation accuracy 0.9000\n"
+        assert capsys.readouterr().err == "2 trials, highest validation accuracy 0.9000 (svm)\n"
         monkeypatch.setattr("ffe.cli.progress.PLAIN_SECONDS", 0.0)
         view(_progress(1))
         view(replace(_progress(2), total=None, budget=60.0))
     assert capsys.readouterr().err == (
-        "1 of 4 trials, the best: svm, validation accuracy 0.9000, about 1 min 30 s left\n"
-        "2 trials, the best: svm, validation accuracy 0.9000, about 30 s left\n"
+        "1 of 4 trials, highest validation accuracy 0.9000 (svm), about 1 min 30 s left\n"
+        "2 trials, highest validation accuracy 0.9000 (svm), about 30 s left\n"
     )

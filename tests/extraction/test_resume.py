@@ -167,4 +167,4 @@ def test_what_was_known_is_said(fake_store: Path, tmp_path: Path) -> None:
     options = ["--heads", "logistic,svm", "--trials", "16", "--folds", "3", "--seed", "5"]
     result = CliRunner().invoke(cli, ["tune", str(fake_store), "-o", str(tmp_path / "m.ffe"), *options])
     assert result.exit_code == 0
-    assert f"the best of 32 trials, {done[0]} of them from the run before" in result.stdout
+    assert f"chosen of 32 trials, {done[0]} of them from the run before" in result.stdout

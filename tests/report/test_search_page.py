@@ -134,7 +134,7 @@ def test_a_full_page(full_page: Page) -> None:
         "Of 100 new photos like these, about 90 would be named rightly; with 40 tested photos it may be 77 to 96." in reader.text
     )
     assert "svm is better than forest: the difference is 45 points." in reader.text
-    assert "The best of 17 trials" in reader.text
+    assert "16 of 17 trials, scored by accuracy in validation" in reader.text
     assert "All 4 mistakes, the surest first." in reader.text
     assert "2 photos where heads that were fitted without the photo are sure of another class" in reader.text
     assert (
@@ -219,13 +219,16 @@ def test_training_shows_under_validation_that_lies_upon_it(full_page: Page) -> N
 
 
 def test_another_metric_is_named_and_a_log_loss_stands_above_0(full_page: Page) -> None:
-    trials = [{**trial, "score": trial["score"] - 1.5} for trial in full_page.leaderboard]
+    more = {"default": True, "log_loss": None}
+    trials = [{**trial, **more, "score": trial["score"] - 1.5, "tied": i < 2} for i, trial in enumerate(full_page.leaderboard)]
     text = check_whole(render(replace(full_page, leaderboard=trials, metric="log_loss"))).text
-    assert "The best of 17 trials, by log loss in validation" in text
+    assert "16 of 17 trials, scored by log loss in validation" in text
+    assert "Lowest validation log loss 0.5500 (svm); 2 trials are no different from that by more than chance" in text
     assert "1 svm 0.55 ± 0.01" in text
-    assert "validation log loss" in text
+    assert "Every trial, and the lowest so far" in text
+    assert "lowest so far svm forest chosen" in text
     text = check_whole(render(replace(full_page, metric="balanced_accuracy"))).text
-    assert "The best of 17 trials, by balanced accuracy in validation" in text
+    assert "16 of 17 trials, scored by balanced accuracy in validation" in text
     assert "1 svm 95.00 % ± 1.00" in text
 
 
@@ -239,7 +242,8 @@ def test_a_head_that_was_given_has_a_board_of_one(full_page: Page) -> None:
 def test_trials_far_behind_do_not_flatten_the_chart(full_page: Page) -> None:
     last = full_page.leaderboard[-1]
     trials = [*full_page.leaderboard[:-1], {**last, "score": 0.2}]
-    assert "Every trial, and the best so far (1 trial far behind is not drawn)" in render(replace(full_page, leaderboard=trials))
+    title = "Every trial, and the highest so far (1 trial far behind is not drawn)"
+    assert title in render(replace(full_page, leaderboard=trials))
     trials = [*full_page.leaderboard[:-1], {**last, "score": 0.78}]
     assert "far behind" not in render(replace(full_page, leaderboard=trials))
 

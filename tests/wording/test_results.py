@@ -18,6 +18,7 @@ from ffe.evaluation.temperature import calibrate, softmax
 from ffe.wording.results import (
     answered_text,
     calibration_text,
+    choice_text,
     comparison_text,
     evaluation_text,
     facts_text,
@@ -142,6 +143,29 @@ def test_trials_that_chance_cannot_tell_apart_share_the_first_rank() -> None:
         ["3", "svm", "0.8000", "0.0100", "0.50"],
     ]
     assert "log loss" not in leaderboard_text(trials[:1] + trials[2:])  # nothing is told apart by it
+
+
+def test_what_was_chosen_and_what_scored_highest_are_told_apart() -> None:
+    board = [
+        {**_trial("svm", 0.89), "tied": True, "default": False},
+        {**_trial("logistic", 0.9), "tied": True, "default": True},
+        {**_trial("forest", 0.8), "tied": False, "default": True},
+    ]
+    two = "highest validation accuracy 0.9000 (logistic); 2 trials are no different from that by more than chance, and of these "
+    assert choice_text(board) == f"{two}the one with the least log loss was chosen."
+    assert choice_text([{**board[0], "default": True}, *board[1:]]) == f"{two}the one with default parameters was chosen."
+    dense = {**board[0], "head": "dense", "default": True}  # whose score hangs on a seed, so that its defaults have no privilege
+    assert choice_text([dense, *board[1:]]) == f"{two}the one with the least log loss was chosen."
+    average = {**board[0], "head": "ensemble", "parameters": {"members": []}}
+    assert choice_text([average, *board[1:]]) == f"{two}an average of several, for its log loss, was chosen."
+    assert choice_text([board[1], board[2]], "balanced_accuracy") == (
+        "highest validation balanced accuracy 0.9000 (logistic): the one chosen, better than all others by more than chance."
+    )
+    assert choice_text([{**board[0], "score": -0.25}, {**board[2], "score": -0.5}], "log_loss").startswith(
+        "lowest validation log loss 0.2500 (svm): the one chosen, "
+    )
+    assert choice_text(board[:1]) == ""
+    assert choice_text([_trial("svm", 0.9), _trial("svm", 0.8)]) == ""  # of a model that an earlier version made
 
 
 def test_classes_that_were_never_named_rightly_are_named() -> None:
