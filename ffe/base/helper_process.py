@@ -16,6 +16,8 @@ from typing import Any
 
 from ffe.errors import EngineError, one_line
 
+_PATIENCE = 5.0  # seconds in which a process that is not needed any more may clear its temporary folders away
+
 
 class HelperProcess:
     """Calls functions in a process of its own, which ends with this one; ``preload`` is imported there at once.
@@ -55,8 +57,12 @@ class HelperProcess:
                 self._process.stdin.flush()
                 done, answer = pickle.load(self._process.stdout)  # noqa: S301  # of our own making
             except BaseException as error:  # else its answer would be taken for that of the next call
-                self._process.kill()
-                self._process.wait()
+                self._process.terminate()
+                try:
+                    self._process.wait(_PATIENCE)
+                except subprocess.TimeoutExpired:
+                    self._process.kill()
+                    self._process.wait()
                 if not isinstance(error, (OSError, EOFError, pickle.UnpicklingError)):
                     raise
                 self._said.seek(0)
@@ -130,6 +136,7 @@ def serve(preload: Sequence[str], without: Sequence[str]) -> None:
     """Answer calls until there are no more: the other end of ``HelperProcess``."""
     sys.meta_path.insert(0, _Without(without))  # type: ignore[arg-type]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that temporary folders go
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     for name in preload:

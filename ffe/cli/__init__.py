@@ -15,6 +15,7 @@ import click
 
 from ffe._version import __version__
 from ffe.base.text import did_you_mean, plain, url_refusal
+from ffe.cli.stopping import stop_as_by_ctrl_c
 from ffe.cli.streams import ANSWERS, hold_standard_streams, unprinted
 from ffe.errors import is_unwritten, missing, sentence_of, unwritten
 
@@ -198,6 +199,7 @@ def main() -> None:
     from ffe.base.tensorflow_log import quiet_tensorflow
 
     _read_names_as_utf8()
+    stop_as_by_ctrl_c()
     hold_standard_streams()
     quiet_tensorflow()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of functions that are traced anew; each stage has its own

@@ -6,8 +6,10 @@ import importlib
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -90,16 +92,18 @@ def test_a_forked_process_does_not_take_it_over(helper: HelperProcess) -> None:
     assert helper.is_usable()
 
 
-def interrupt_the_caller() -> str:
-    os.kill(os.getppid(), signal.SIGINT)
-    time.sleep(60)
+def interrupt_the_caller(folder: str) -> str:
+    with tempfile.TemporaryDirectory(dir=folder):
+        os.kill(os.getppid(), signal.SIGINT)
+        time.sleep(60)
     return "an answer that nobody waits for"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system sends no interrupts to one process")
-def test_a_process_whose_call_was_interrupted_is_used_no_more() -> None:
+def test_a_process_whose_call_was_interrupted_is_used_no_more_and_leaves_nothing(tmp_path: Path) -> None:
     helper = HelperProcess()
     with pytest.raises(KeyboardInterrupt):
-        helper.call(interrupt_the_caller)
+        helper.call(interrupt_the_caller, str(tmp_path))
+    assert not list(tmp_path.iterdir())
     assert not helper.is_usable()
     helper.close()
