@@ -27,7 +27,7 @@ def command(source: str, as_json: bool, **options: Any) -> None:
     """Measure every way from the photos of SOURCE to features: one at a time, in batches, float32, int8, decoding alone.
 
     Ways are measured in turn, so that what else the machine does falls on all
-    of them. Takes some minutes; nothing is kept.
+    of them. It takes some minutes, which it says before it begins; nothing is kept.
     """
     from ffe.commands.bench import bench
     from ffe.wording.results import table

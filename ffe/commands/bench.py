@@ -6,6 +6,7 @@ import contextlib
 import csv
 import itertools
 import json
+import logging
 import os
 import shutil
 import statistics
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,11 +23,11 @@ from unittest import mock
 
 import numpy as np
 
-from ffe.backbones.catalog import DEFAULT
+from ffe.backbones.catalog import DEFAULT, find
 from ffe.backbones.registry import check_of_keras
 from ffe.backbones.resolve import make_spec
-from ffe.base.system import CACHE_VARIABLE
-from ffe.base.text import counted
+from ffe.base.system import CACHE_VARIABLE, cores
+from ffe.base.text import counted, rough_duration
 from ffe.engines.base import Engine
 from ffe.engines.factory import float_model, has_ncnn, has_openvino, open_engine
 from ffe.engines.quantize import LEAST_SAMPLE, quantized_for
@@ -39,9 +40,16 @@ from ffe.images.sources import scan
 from ffe.specs import Decode, PreprocessSpec
 from ffe.store.writer import in_row_order
 
+log = logging.getLogger("ffe")
+
 _ALONE_SECONDS = 4.0
 _ALONE_IMAGES = 64
 _MANY_IMAGES = 1_000_000  # worth a measurement of what is the fastest
+
+# seconds that a bench is reckoned with beforehand, as they were on two cores; how long it takes is not known to a factor of two
+_START, _START_OF_KERAS, _ONCE, _CALIBRATION = 3.0, 8.0, 35.0, 10.0
+_CALL_OF_KERAS = 0.09  # of ``predict`` on one photo, beside the arithmetic
+_GFLOPS = 60.0  # 10**9 operations a second of one core
 
 
 @dataclass(frozen=True)
@@ -106,7 +114,8 @@ class _Bench:
         return seconds
 
     def _process(self, module: str, *arguments: str, cache: str = "cache") -> tuple[float, str]:
-        environment = {**os.environ, CACHE_VARIABLE: str(self.folder / cache), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        own = {CACHE_VARIABLE: str(self.folder / cache), "TMPDIR": str(self.folder)}  # all of it goes, however the process ends
+        environment = {**os.environ, **own, "TF_CPP_MIN_LOG_LEVEL": "3"}
         started = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", module, *arguments], capture_output=True, text=True, env=environment, check=False
@@ -167,15 +176,17 @@ def bench(
         )
     count, once = len(records), list[BenchRow]()
     slow, measured = min(slow_photos, count), defaultdict[tuple[str, str], list[float]](list)
-    with (
-        tempfile.TemporaryDirectory(prefix="ffe-bench-") as name,
-        mock.patch.dict(os.environ, {CACHE_VARIABLE: str(Path(name) / "cache")}),  # not what the user has cached
-    ):
+    with tempfile.TemporaryDirectory(prefix="ffe-bench-") as name, _cache_that_goes(Path(name) / "cache"):
         runs = _Bench(records, backbone, spec.preprocess.size, weights, layer, Path(name))
+        started = time.perf_counter()
         pixels = runs.pixels()
+        decoding = (time.perf_counter() - started) / min(2 * _ALONE_IMAGES, count)
+        seconds = _reckoned(backbone, spec.preprocess.size, count, slow, repeats, decoding)
+        rounds = f"{counted(repeats, 'round')} of every way on {counted(count, 'photo')}, one at a time on {slow:,} of them"
+        on_step(f"it will take about {rough_duration(seconds)}: {rounds}")
         engines: dict[str, Engine] = {}
         if has_openvino():
-            on_step("converting and calibrating, once")
+            on_step("converting and calibrating, into a temporary folder")
             started = time.perf_counter()
             float_model(spec, found)
             once.append(BenchRow("converting the backbone", "once", 0, time.perf_counter() - started))
@@ -214,6 +225,29 @@ def bench(
     yardstick = measured["one at a time", "whole process"]
     rows = [_row(way, scope, count, seconds, yardstick) for (way, scope), seconds in measured.items()]
     return BenchResult(backbone, spec.preprocess.size, count, repeats, (*rows, *once))
+
+
+@contextlib.contextmanager
+def _cache_that_goes(folder: Path) -> Iterator[None]:
+    """Take a cache that is not the user's, and say nothing of what is kept there for the next time."""
+    level = log.level
+    log.setLevel(max(level, logging.WARNING))
+    try:
+        with mock.patch.dict(os.environ, {CACHE_VARIABLE: str(folder)}):
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def _reckoned(backbone: str, size: tuple[int, int], count: int, slow: int, repeats: int, decoding: float) -> float:
+    """Return about how many seconds a bench takes, from the arithmetic of the backbone, and seconds of decoding a photo."""
+    row = find(backbone)
+    compute = row.gflops * size[0] * size[1] / row.size**2 / (_GFLOPS * cores())  # of a photo; int8 takes about half
+    whole = _START_OF_KERAS + slow * (_CALL_OF_KERAS + 1.5 * compute) + _START + count * (compute + decoding)
+    if has_openvino():
+        whole += 2 * _START + _CALIBRATION + count * (compute + 1.5 * decoding)
+    engines = 1 + 2 * has_openvino() + has_ncnn()
+    return _ONCE + repeats * (whole + engines * _ALONE_SECONDS + 1.5 * count * decoding)
 
 
 def _alone(engine: Engine, pixels: np.ndarray, count: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,16 +41,28 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], list[str
 
 
 def test_bench_measures_every_way(
-    pictures: Path, processes: list[tuple[list[str], list[str]]], monkeypatch: pytest.MonkeyPatch
+    pictures: Path,
+    processes: list[tuple[list[str], list[str]]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Figures of a few drawn pictures mean nothing; that every way ran and was counted does."""
     options = ["--backbone", "mobilenet_0.25", "--size", "32", "--weights", "random", "--slow-photos", "2", "--repeats", "1"]
     layer = ["--layer", "conv_pw_2_relu"]
     before = os.environ["FFE_CACHE_DIR"]
     monkeypatch.setattr("ffe.engines.fastest._SECONDS", 0.01)
+    steps: list[tuple[str, str]] = []
+    monkeypatch.setattr("ffe.cli.bench.note", lambda step: steps.append((step, caplog.text)))
     result = CliRunner().invoke(cli, ["bench", str(pictures), *options, *layer, "--json"])
     assert result.exit_code == 0, result.output
     assert os.environ["FFE_CACHE_DIR"] == before
+    (announced, _), (converting, _), (first, logged), *_ = steps
+    assert re.fullmatch(
+        r"it will take about \d+ (s|min): 1 round of every way on 40 photos, one at a time on 2 of them", announced
+    )
+    assert converting == "converting and calibrating, into a temporary folder"
+    assert first.startswith("1/1 one at a time")
+    assert "kept" not in logged  # for all of it goes
     value = json.loads(result.stdout)
     assert (value["backbone"], value["size"], value["photos"], value["repeats"]) == ("mobilenet_0.25", [32, 32], 40, 1)
     ways = [(row["way"], row["scope"]) for row in value["rows"]]
