@@ -16,7 +16,8 @@ from ffe.base.text import duration, is_number, number, percent, plain, shorten
 COLOURS = 8  # .k0 to .k7 in page.css
 
 _WIDTH, _HEIGHT = 420, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 36, 10, 46  # right: half of the longest label of a tick, "1 min 30 s"
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 36, 10, 46  # left: at the least; right: half of the longest label of a tick, "1 min 30 s"
+_NAME, _DIGIT = 26, 7.4  # how wide the name of the upright axis is, with its gaps, and a letter of a tick in the larger font
 
 Numbers = Sequence[float] | np.ndarray
 Kind = Literal["line", "step", "dashed", "dots", "rings", "star"]
@@ -67,9 +68,10 @@ def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, *, diagonal:
     shown = [line for line in map(_finite, lines) if line.x]
     if not shown:
         return Markup("")
-    along = _scale([v for line in shown for v in line.x], x, _LEFT, _WIDTH - _RIGHT)
     heights = [v for line in shown for v in (*line.y, *line.low, *line.high)]
     up = _scale(heights, y, _HEIGHT - _BOTTOM, _TOP)
+    left = max(_LEFT, _NAME + max((_DIGIT * len(y.text(tick, up.step)) for tick in up.ticks), default=0.0))
+    along = _scale([v for line in shown for v in line.x], x, left, _WIDTH - _RIGHT)
     parts = [_axes(along, up, x, y)]
     low, high = max(along.low, up.low), min(along.high, up.high)
     if diagonal and low < high:
@@ -173,17 +175,21 @@ def _nice(step: float, *, whole: bool = False) -> float:
 
 
 def _axes(along: _Scale, up: _Scale, x: Axis, y: Axis) -> str:
-    floor = _HEIGHT - _BOTTOM
-    parts = []
+    floor, left = _HEIGHT - _BOTTOM, along.at(along.low)
+    parts, end = list[str](), -math.inf
     for tick, place in zip(up.ticks, map(up.at, up.ticks), strict=True):
-        parts.append(f'<path class="grid" d="M{_LEFT} {place:.1f}H{_WIDTH - _RIGHT}"/>')
-        parts.append(f'<text class="y" x="{_LEFT - 6}" y="{place + 4:.1f}">{escape(y.text(tick, up.step))}</text>')
+        parts.append(f'<path class="grid" d="M{left:.1f} {place:.1f}H{_WIDTH - _RIGHT}"/>')
+        parts.append(f'<text class="y" x="{left - 6:.1f}" y="{place + 4:.1f}">{escape(y.text(tick, up.step))}</text>')
     for tick, place in zip(along.ticks, map(along.at, along.ticks), strict=True):
         parts.append(f'<path class="grid" d="M{place:.1f} {floor}v4"/>')
-        parts.append(f'<text class="x" x="{place:.1f}" y="{floor + 18}">{escape(x.text(tick, along.step))}</text>')
-    centre, middle = (_LEFT + _WIDTH - _RIGHT) / 2, (_TOP + floor) / 2
+        text = x.text(tick, along.step)
+        half = _DIGIT * len(text) / 2
+        if place - half >= end:  # else it would lie over the one before
+            parts.append(f'<text class="x" x="{place:.1f}" y="{floor + 18}">{escape(text)}</text>')
+            end = place + half
+    centre, middle = (left + _WIDTH - _RIGHT) / 2, (_TOP + floor) / 2
     return (
-        f'{"".join(parts)}<path class="axis" d="M{_LEFT} {floor}H{_WIDTH - _RIGHT}"/>'
+        f'{"".join(parts)}<path class="axis" d="M{left:.1f} {floor}H{_WIDTH - _RIGHT}"/>'
         f'<text class="x name" x="{centre:.0f}" y="{_HEIGHT - 6}">{escape(x.label)}</text>'
         f'<text class="x name" transform="translate(11 {middle:.0f}) rotate(-90)">{escape(y.label)}</text>'
     )
@@ -253,7 +259,7 @@ def _labels(lines: Sequence[Line], along: _Scale, up: _Scale) -> list[str]:
             corners = [(along.at(a), up.at(b)) for a, b in zip(line.x, line.y, strict=True)]
             for (ax, ay), (bx, by) in itertools.pairwise(corners):
                 taken += [(min(ax, bx), ay - 2, max(ax, bx), ay + 2), (bx - 2, min(ay, by), bx + 2, max(ay, by))]
-    parts, written = [], list[Box]()
+    parts, written, edge = [], list[Box](), along.at(along.low)
     for px, py, line, i in sorted(points, key=lambda point: point[:2]):
         text = shorten(plain(line.labels[i]), _LONGEST_LABEL)
         width = _LETTER * len(text)
@@ -261,7 +267,7 @@ def _labels(lines: Sequence[Line], along: _Scale, up: _Scale) -> list[str]:
         for rise in sorted((half / 2 for half in range(-10, 11)), key=abs):
             top = py - _LABEL_HEIGHT / 2 + rise * _LABEL_HEIGHT
             places += [(left, top, left + width, top + _LABEL_HEIGHT) for left in (px + 8, px - 8 - width)]
-        box = min(places, key=lambda box: _hidden(box, written, taken) + 4 * abs(_middle(box) - py) + 1000 * _outside(box))
+        box = min(places, key=lambda box: _hidden(box, written, taken) + 4 * abs(_middle(box) - py) + 1000 * _outside(box, edge))
         written.append(box)
         x, anchor = (box[0], "start") if box[0] > px else (box[2], "end")
         if abs(_middle(box) - py) > _LABEL_HEIGHT / 2:  # so far away that a line must say whose it is
@@ -285,11 +291,11 @@ def _shared(one: Box, other: Box) -> float:
     return max(wide, 0.0) * max(high, 0.0)
 
 
-def _outside(box: Box) -> float:
-    """Return how far a box reaches beyond the picture's plane."""
+def _outside(box: Box, edge: float) -> float:
+    """Return how far a box reaches beyond the picture's plane, whose left ``edge`` is given."""
     left, top, right, bottom = box
-    edges = (_LEFT - left, right - _WIDTH, _TOP - 8 - top, bottom - (_HEIGHT - _BOTTOM))
-    return sum(max(0.0, edge) for edge in edges)
+    edges = (edge - left, right - _WIDTH, _TOP - 8 - top, bottom - (_HEIGHT - _BOTTOM))
+    return sum(max(0.0, beyond) for beyond in edges)
 
 
 def _joined(points: Sequence[tuple[float, float]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from dataclasses import replace
@@ -106,6 +107,19 @@ def test_charts_escape_what_they_show() -> None:
 def test_times_have_round_ticks() -> None:
     chart = parsed(line_chart("x", [Line("a", [0, 1700], [0.5, 0.6])], Axis("time", "time", low=0), Y))
     assert texts(chart, "x") == ["0 s", "10 min", "20 min", "30 min"]
+
+
+@pytest.mark.parametrize("x", [Axis("t", "time", low=0), Axis("t", "count", log=True)])
+@pytest.mark.parametrize("heights", [[0.9751, 0.9899], [0.02312, 0.02344], [12_345.0, 98_765.0]])
+def test_no_name_or_label_lies_over_another(x: Axis, heights: list[float]) -> None:
+    """Letters of the labels are 7.4 units wide at the most, and the name of the upright axis ends at 14."""
+    y = Axis("accuracy", "percent" if max(heights) < 1 else "number")
+    chart = parsed(line_chart("x", [Line("a", [200, 17_000], heights)], x, y))
+    upright = [t for t in chart.iter("text") if t.get("class") == "y"]
+    assert min(float(t.get("x", "")) - 7.4 * len(t.text or "") for t in upright) >= 14
+    along = [(float(t.get("x", "")), 3.7 * len(t.text or "")) for t in chart.iter("text") if t.get("class") == "x"]
+    assert len(along) >= 4
+    assert all(a + half <= b - other for (a, half), (b, other) in itertools.pairwise(along))
 
 
 def test_a_bar_is_as_long_as_its_share() -> None:
