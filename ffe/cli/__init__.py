@@ -102,6 +102,14 @@ class _Commands(click.Group):
                 if path.startswith(error.option_name) and os.path.lexists(path):
                     raise click.UsageError(f"'{path}' begins with a dash, as options do; write './{path}'.", error.ctx) from error
             raise
+        except click.UsageError as error:
+            from ffe.cli.examples import completed
+
+            name = ctx.invoked_subcommand or ""
+            command = self.get_command(ctx, name)
+            if command is None or (text := completed(error, name, command, ctx.meta[ARGUMENTS])) is None:
+                raise
+            raise click.UsageError(text, error.ctx) from error
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except (KeyboardInterrupt, Exception) as error:

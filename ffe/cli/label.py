@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ffe.cli.options import engine_option, images_options
-from ffe.cli.predict import answer, answer_options, batch_of, images_arguments
+from ffe.cli.predict import answer, answer_options, batch_of, images_arguments, refuse_tables
 
 
 @click.command(short_help="Say what is on any photos, without a model of your own.")
@@ -24,5 +24,6 @@ def command(images: tuple[str, ...], null: bool, top: int, strict: bool, as_json
     """
     from ffe.commands.label import Labeller
 
+    refuse_tables(images, "ffe label")
     options["batch_size"] = options["batch_size"] or batch_of(images)
     answer(Labeller(top=top, **options), images, null, top, strict, as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -81,6 +82,31 @@ def check_images(model: str, images: tuple[str, ...], command: str) -> None:
     if "" in images:
         raise click.UsageError("The path of an image is empty; name a file or folder (is a variable unset?).")
     refuse_swapped(model, images, command)
+    refuse_tables(images, f"ffe {command} {model}", f"ffe evaluate {model} {images[0]}")
+
+
+def refuse_tables(images: tuple[str, ...], command: str, evaluate: str | None = None) -> None:
+    """Refuse lists and feature files where images are wanted, if there is nothing else: say which ``command`` takes them."""
+    if not all(kinds := [_table(image) for image in images]):
+        return
+    what = f"'{images[0]}' is a {kinds[0]}, not a picture"
+    instead = f"for a list of paths with one on each line, write '{command} - < paths.txt'"
+    if evaluate is not None:
+        instead += f"; for a CSV with labels, or a feature file, '{evaluate}'"
+    raise click.UsageError(f"{what}; {instead}.")
+
+
+def _table(image: str) -> str:
+    """Return ``list`` or ``feature file`` of a file that is one by its name and its first bytes; empty for all others."""
+    ending = os.path.splitext(image)[1].lower()
+    if ending not in {".csv", ".tsv", ".txt", ".h5", ".hdf5"} or not os.path.isfile(image):
+        return ""
+    with contextlib.suppress(OSError), open(image, "rb") as file:
+        head = file.read(PEEK_BYTES)
+        if ending in {".h5", ".hdf5"}:
+            return "feature file" if head.startswith(b"\x89HDF") else ""
+        return "" if is_image(head) else "list"
+    return ""
 
 
 def named_pictures(

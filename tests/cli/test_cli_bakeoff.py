@@ -88,7 +88,8 @@ def test_an_interruption_leaves_with_130(pictures: Path, tmp_path: Path, monkeyp
             "'soon' is no time; write, for example, --seconds 60s, 5m or 1h.",
         ),
         (("--backbones", "fake,vgg16", "--trials", "0"), 2, "0 is not in the range x>=1."),
-        ((), 2, "Missing option '--backbones'."),
+        ((), 2, "Missing option '--backbones'; write, for example, 'ffe bakeoff "),
+        ((), 2, " --backbones efficientnetlite0,mobilenet'."),
     ],
 )
 def test_bad_options(pictures: Path, tmp_path: Path, options: tuple[str, ...], code: int, message: str) -> None:

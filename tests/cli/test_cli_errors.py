@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from ffe._version import __version__
 from ffe.cli import COMMANDS, cli
+from ffe.cli.examples import EXAMPLES
 from ffe.extraction.run import extract
 
 
@@ -163,8 +165,40 @@ def test_an_image_that_is_no_image_is_skipped_and_named(pictures: Path, tmp_path
 
 
 USAGE: dict[str, tuple[tuple[str, ...], str]] = {
-    "no argument": (("extract",), "Missing argument 'SOURCE'"),
-    "no output": (("tune", "f.h5"), "Missing option '-o' / '--output'"),
+    "no argument": (("extract",), "Missing argument 'SOURCE'; write, for example, 'ffe extract photos -o features.h5'."),
+    "no output": (
+        ("tune", "my f.h5", "--trials=3"),
+        "Missing option '-o' / '--output'; write, for example, 'ffe tune 'my f.h5' --trials=3 -o model.ffe'.",
+    ),
+    "no head": (
+        ("train", "f.h5", "-o", "m.ffe"),
+        "Missing option '--head'; write, for example, 'ffe train f.h5 -o m.ffe --head svm'.",
+    ),
+    "two are missing": (
+        ("preview", "a.jpg"),
+        "Missing option '-o' / '--output'; write, for example, 'ffe preview a.jpg -o grid.png --augment flip,rotate=15'.",
+    ),
+    "no list": (
+        ("suggest", "m.ffe", "photos", "--wrong"),
+        "Missing option '-o' / '--output'; write, for example, 'ffe suggest m.ffe photos --wrong -o list.csv'.",
+    ),
+    "no changes": (
+        ("predict", "m.ffe", "a.jpg", "--tta", "4", "--augment"),
+        "Option '--augment' requires an argument; write, for example, '--augment flip,rotate=15'.",
+    ),
+    "no choice": (
+        ("extract", "a", "-o", "f.h5", "--decode"),
+        "Option '--decode' requires an argument; write, for example, '--decode fast'.",
+    ),
+    "no number": (
+        ("predict", "m.ffe", "a.jpg", "--top"),
+        "Option '--top' requires an argument; write, for example, '--top 3'.",
+    ),
+    "no layer": (("extract", "a", "-o", "f.h5", "--layer"), "Option '--layer' requires an argument."),
+    "two sources": (
+        ("extract", "cats", "dogs", "-o", "f.h5"),
+        "Got unexpected extra argument (dogs); write, for example, 'ffe extract photos -o features.h5'.",
+    ),
     "unknown option": (("info", "f.h5", "--jsn"), "No such option"),
     "bad number": (("tune", "f.h5", "-o", "m.ffe", "--trials", "0"), "0 is not in the range x>=1"),
     "bad choice": (("extract", "a", "-o", "f.h5", "--dtype", "int8"), "'int8' is not one of"),
@@ -179,6 +213,18 @@ def test_usage_errors_are_code_2(case: str) -> None:
     result = _run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert sentence in result.stderr
+
+
+def test_every_example_of_a_command_is_whole() -> None:
+    """And every command that cannot do without something has one."""
+    needy = set()
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        if any(parameter.required for parameter in command.params):
+            needy.add(name)
+            command.make_context(f"ffe {name}", shlex.split(EXAMPLES[name]))
+    assert needy == EXAMPLES.keys()
 
 
 def _raising(monkeypatch: pytest.MonkeyPatch, error: BaseException, name: str = "ffe.commands.evaluate.evaluate") -> None:

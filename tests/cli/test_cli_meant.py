@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,21 @@ def test_what_is_neither_share_nor_per_cent() -> None:
 def test_the_wrong_order_is_named(arguments: tuple[str, ...], right: str) -> None:
     code, text = said(*arguments)
     assert (code, text.endswith(right)) == (2, True), text
+
+
+@pytest.mark.parametrize("command", ["predict", "explain", "label"])
+def test_lists_and_feature_files_are_no_pictures(
+    command: str, fake_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.csv").write_text("path,label\na.png,cat\n")
+    shutil.copy(fake_store, "f.h5")
+    model = () if command == "label" else ("m.ffe",)
+    paths = f"for a list of paths with one on each line, write '{' '.join(('ffe', command, *model))} - < paths.txt'"
+    for name, kind in (("list.csv", "list"), ("f.h5", "feature file")):
+        more = f"; for a CSV with labels, or a feature file, 'ffe evaluate m.ffe {name}'" if model else ""
+        code, text = said(command, *model, name)
+        assert (code, text.endswith(f"'{name}' is a {kind}, not a picture; {paths}{more}.")) == (2, True), text
 
 
 @pytest.mark.parametrize("url", ["https://example.org/photos.zip", "s3://bucket/photos", "file:///tmp/photos"])
