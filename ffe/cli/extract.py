@@ -16,6 +16,8 @@ from ffe.cli import options as shared
 from ffe.cli.progress import ExtractProgress
 from ffe.cli.show import estimate_text, fidelity_text, note, print_json, rows_text, stages_text
 
+_NOTED = 0.1  # share of a run that converting the backbone, and all else but computing, may take without a word
+
 
 @click.command(short_help="Push every image once through a backbone, into a feature file.", epilog=shared.AUGMENT_HELP)
 @click.argument("source", type=UrlOrPath())
@@ -93,7 +95,12 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
         print_json(summary.to_json())
     else:
         unit = "images" if summary.views is None else "rows"
-        took = duration_text(summary.seconds) + (f", {summary.images_per_second:.1f} {unit}/s" if summary.computed else "")
+        took = duration_text(summary.seconds)
+        if summary.computed:
+            took += f", {summary.images_per_second:.1f} {unit}/s"
+            busy = summary.computed / summary.images_per_second
+            if summary.seconds - busy > max(1.0, _NOTED * summary.seconds):
+                took += f" in the {duration_text(busy)} of computing"
         rows = rows_text(summary.rows, summary.images, summary.views)
         click.echo(f"{output}: {rows}, {summary.computed:,} computed, {summary.skipped:,} skipped, in {took}")
         if summary.changes.new < summary.images:

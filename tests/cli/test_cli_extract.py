@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from ffe.cli import cli
+from ffe.extraction.run import ExtractSummary, extract
 from ffe.images.drawings import draw
 from ffe.store.reader import FeatureStore
 
@@ -66,6 +68,17 @@ def test_json_is_one_object_and_all_of_stdout(source: Path, tmp_path: Path) -> N
         assert len(store) == 10
         assert store.class_names == ("cat", "dog")
         assert [file.path for file in store.skipped] == ["cat/bad.jpg"]
+
+
+def test_a_rate_that_leaves_much_out_says_so(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 22 seconds 10 went into images, the others into a conversion."""
+
+    def slowly(*arguments: object, **options: object) -> ExtractSummary:
+        return replace(extract(*arguments, **options), seconds=22.0, images_per_second=1.0)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("ffe.extraction.run.extract", slowly)
+    result = CliRunner().invoke(cli, ["extract", str(source), "-o", str(tmp_path / "f.h5"), "--backbone", "fake"])
+    assert "10 computed, 1 skipped, in 22 s, 1.0 images/s in the 10 s of computing\n" in result.stdout
 
 
 def test_text_is_one_line_and_the_rest_goes_to_stderr(source: Path, tmp_path: Path) -> None:
