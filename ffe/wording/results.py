@@ -166,7 +166,8 @@ def choice_text(leaderboard: Sequence[Mapping[str, Any]], metric: str = "accurac
         why = "an average of several, for its log loss,"
     elif chosen.get("default") and not HEADS[chosen["head"]].random:
         why = "the one with default parameters"
-    return f"{text}; {tied:,} trials are no different from that by more than chance, and of these {why} was chosen."
+    alike = counted(tied, "trial is", "trials are")
+    return f"{text}; {alike} no different from that by more than chance, and of these {why} was chosen."
 
 
 def rank_text(rank: int, trial: Mapping[str, Any]) -> str:
