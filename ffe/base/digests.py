@@ -5,10 +5,11 @@ from __future__ import annotations
 import binascii
 import hashlib
 import json
-from array import array
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+from ffe.base.columns import Numbers, room
 
 if TYPE_CHECKING:  # it is imported where it is needed: listing is part of the start of every command
     import numpy as np
@@ -61,8 +62,8 @@ class DigestIndex:
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        self._keys = bytearray()
-        self._slots = array("I", bytes(64))  # by the last bytes of a key, or behind that: its row, from 1; 0 = free
+        self._keys = Numbers("B")
+        self._slots = room(64).cast("I")  # by the last bytes of a key, or behind that: its row, from 1; 0 = free
         self._distinct = 0
         for name in names:
             self.append(key_of(name))
@@ -84,7 +85,7 @@ class DigestIndex:
         slots = self._slots  # another thread may be making larger ones
         return slots[self._slot(slots, key_of(name))] - 1
 
-    def _slot(self, slots: array[int], key: bytes) -> int:
+    def _slot(self, slots: memoryview, key: bytes) -> int:
         """Return where a key is, or may be put."""
         last, keys = len(slots) - 1, self._keys
         at = int.from_bytes(key[-8:], "big") & last
@@ -94,13 +95,13 @@ class DigestIndex:
 
     def append(self, key: bytes | None) -> None:
         """Add a row; None = it has no key."""
-        self._keys += _LOST if key is None else key
+        self._keys.extend(_LOST if key is None else key)
         self._index(self.rows - 1)
 
     def put(self, row: int, key: bytes) -> None:
         """Give a row that has no key one; rows without keys fill what lies between."""
-        self._keys += _LOST * (row + 1 - self.rows)
-        self._keys[KEY_BYTES * row : KEY_BYTES * (row + 1)] = key
+        self._keys.extend(_LOST * (row + 1 - self.rows))
+        self._keys[KEY_BYTES * row : KEY_BYTES * (row + 1)][:] = key
         self._index(row)
 
     def _index(self, row: int) -> None:
@@ -115,7 +116,7 @@ class DigestIndex:
             self._distinct += 1
 
     def _rebuild(self, size: int) -> None:
-        slots, distinct = array("I", bytes(4 * size)), 0
+        slots, distinct = room(4 * size).cast("I"), 0
         for row in range(self.rows):
             key = bytes(self._keys[KEY_BYTES * row : KEY_BYTES * (row + 1)])
             if key != _LOST and not slots[at := self._slot(slots, key)]:
@@ -125,7 +126,7 @@ class DigestIndex:
     def keep(self, rows: int) -> None:
         """Drop all rows behind the first ones."""
         if rows < self.rows:
-            del self._keys[KEY_BYTES * rows :]
+            self._keys.keep(KEY_BYTES * rows)
             self._rebuild(len(self._slots))
 
     def keep_whole(self) -> None:
@@ -147,5 +148,5 @@ class DigestIndex:
         """Return the keys of all rows that have one, uint8 (N, 32)."""
         import numpy as np
 
-        keys = np.frombuffer(bytes(self._keys), np.uint8).reshape(-1, KEY_BYTES)
-        return keys[(keys != 0xFF).any(1)]
+        keys = self._keys.array().view(f"S{KEY_BYTES}")
+        return keys[keys != _LOST].view(np.uint8).reshape(-1, KEY_BYTES)

@@ -144,6 +144,11 @@ def reserve(path: Path, size: int) -> None:
         raise OSError(code, os.strerror(code), str(path))
 
 
+def reserved(descriptor: int, size: int) -> bool:
+    """Take hold of so much disk for an open file; False = there is not so much, or the system cannot tell."""
+    return _fallocate(descriptor, size) == 0
+
+
 def _fallocate(descriptor: int, size: int) -> int:
     """Return 0, or an error number; the function of the standard library would change the length."""
     if not sys.platform.startswith("linux"):

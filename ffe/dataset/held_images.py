@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
+
+from ffe.base.columns import Made, joined
 from ffe.store.reader import FeatureStore
+
+_V = TypeVar("_V")
 
 
 @dataclass(frozen=True)
 class HeldImages:
     """What feature files say of their plain images; entry i of each column is image i."""
 
-    paths: list[str]
-    sha256: list[str]
-    classes: list[str]  # names; empty = unlabelled
-    split: list[str]
-    sizes: list[int]  # of the image files, in bytes; -1 = unknown
+    paths: Sequence[str]
+    sha256: Sequence[str]
+    classes: Sequence[str]  # names; empty = unlabelled
+    split: Sequence[str]
+    sizes: Sequence[int]  # of the image files, in bytes; -1 = unknown
 
 
 def held_images(stores: Iterable[FeatureStore | None]) -> HeldImages:
     """Gather the plain images of open feature files; there may be none of a file."""
-    paths, sha256, classes, split, sizes = list[str](), list[str](), list[str](), list[str](), list[int]()
-    for store in stores:
-        if store is None:
-            continue
-        rows, names = store.plain.tolist(), (*store.class_names, "")  # -1 is the last
-        paths += [store.paths[row] for row in rows]
-        sha256 += [store.sha256[row] for row in rows]
-        classes += [names[label] for label in store.labels[store.plain].tolist()]
-        split += [store.split[row] for row in rows]
-        sizes += store.stat[store.plain, 0].tolist()
-    return HeldImages(paths, sha256, classes, split, sizes)
+    held = [(store, store.plain) for store in stores if store is not None]
+
+    def column(value: Callable[[FeatureStore, int], _V]) -> Sequence[_V]:
+        def of(store: FeatureStore, plain: np.ndarray) -> Sequence[_V]:
+            return Made(len(plain), lambda i: value(store, int(plain[i])))
+
+        return joined([of(*one) for one in held])
+
+    return HeldImages(
+        column(lambda store, row: store.paths[row]),
+        column(lambda store, row: store.sha256[row]),
+        column(lambda store, row: (*store.class_names, "")[store.labels[row]]),  # -1 is the last
+        column(lambda store, row: store.split[row]),
+        column(lambda store, row: int(store.stat[row, 0])),
+    )

@@ -74,7 +74,7 @@ def table_of_store(store: FeatureStore, rows: np.ndarray, class_names: Sequence[
     """Return the images of rows int64 (N,); label i means ``class_names[i]``. ``found``, the source, tells where files lie."""
     index = np.asarray([class_names.index(name) for name in store.class_names] + [-1], np.int64)
     columns = (store.paths, store.sha256, store.split, store.group)
-    paths, sha256, given, named = (tuple(column[i] for i in rows.tolist()) for column in columns)
+    paths, sha256, given, named = (tuple(map(tuple(column).__getitem__, rows.tolist())) for column in columns)
     files = {} if found is None else {record.path: record.file for record in found.records}
     places = (None,) * len(rows) if found is None else tuple(files[path] for path in paths)
     return ImageTable(paths, sha256, given, named, places, index[store.labels[rows]], store.phash[rows])

@@ -92,21 +92,23 @@ def estimate_job(
     layout, once = layout or seen, in_place(job, existing)
     compute = max(0, sum(found.missing) - found.doubtful_rows)
     compute -= unfinished if unfinished <= compute else 0  # else they are not all of these images, and who knows how many are
-    wanted = [1 + count for count in counts_of(job.records, job.views, len(job.records))]
-    rows = sum(wanted) - sum(wanted[i] for i in found.skipped)
+    counts = counts_of(job.records, job.views, len(job.records))
+    most = len(counts) + sum(counts)
+    rows = most - sum(1 + counts[i] for i in found.skipped)
     size = needed = None
     least = 0
     if layout is not None:
         dims, itemsize = layout.dims, np.dtype(job.spec.dtype).itemsize
         part = RECORD_ROW + (0 if once else dims * itemsize)
-        columns = ([record.path for record in job.records], [record.group for record in job.records])
-        text = sum(map(column_bytes, columns)) * sum(wanted) // len(wanted)
+        text = column_bytes(job.records.paths) + column_bytes(record.group for record in job.records)
+        text = text * most // len(counts)
         # named like pictures and not empty; equal sizes may be copies, which are computed once
-        sure = [i for i in found.read if found.stamps[i][0] > 0 and job.records[i].file.suffix.lower() in _PICTURES]
-        missing = dict(zip(found.read, found.missing, strict=True))
-        of_size: dict[int, int] = {}
-        for i in sure:
-            of_size[found.stamps[i][0]] = min(missing[i], of_size.get(found.stamps[i][0], missing[i]))
+        sure, of_size = 0, dict[int, int]()
+        for i, missing in zip(found.read, found.missing, strict=True):
+            length = found.stamps[i][0]
+            if length > 0 and job.records[i].file.suffix.lower() in _PICTURES:
+                sure += 1 + counts[i]
+                of_size[length] = min(missing, of_size.get(length, missing))
         different = sum(of_size.values()) - found.doubtful_rows - unfinished
 
         def bytes_of(count: int, new: int) -> int:
@@ -115,7 +117,7 @@ def estimate_job(
         held = journal_bytes(job.output) if once and unfinished else 0  # of the file itself
         size = bytes_of(rows, 0)
         needed = 0 if written else max(bytes_of(rows, compute) - held, file_bytes(0, 0, 1, text=0))
-        least = 0 if written else max(0, bytes_of(sum(wanted[i] for i in (*found.rows, *sure)), different) - held)
+        least = 0 if written else max(0, bytes_of(sure + sum(1 + counts[i] for i in found.rows), different) - held)
     return Estimate(
         output=job.output,
         images=len(job.records) + len(job.found.left_out),
@@ -183,7 +185,7 @@ def dry_run(source: str | os.PathLike[str], output: str | os.PathLike[str], **ke
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(open_existing(one, spec)) for one in jobs]
         found = [known(one, existing) for one, existing in zip(jobs, files, strict=True)]
-        refuse_losses(job, held_images(files), [stamp for one in found for stamp in one.stamps])
+        refuse_losses(job, held_images(files), itertools.chain.from_iterable(one.stamps for one in found))
         layouts = [one.layout for one in files if one is not None] + [one.layout for one in itertools.chain(*unfinished)]
         layout = next(iter(layouts), None) or remembered(job.spec, options.engine)[0] or _layout(job)
         estimates = [

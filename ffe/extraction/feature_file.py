@@ -13,6 +13,7 @@ from operator import eq
 import numpy as np
 
 from ffe.backbones.resolve import with_model
+from ffe.base.columns import joined
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import collector_paused
@@ -25,7 +26,7 @@ from ffe.extraction.incremental import JUDGED_BY, Changes, FoundRows, Known, Sto
 from ffe.extraction.missing_images import lost_images, refuse_losses, refuse_mass_loss
 from ffe.extraction.request import Job, refuse_other_spec
 from ffe.extraction.views import counts_of
-from ffe.images.file_names import ByName
+from ffe.images.file_names import places_of
 from ffe.images.image_handle import ANY_ORDER, ImageHandle
 from ffe.specs import Compression, ExtractSpec
 from ffe.store.compression import compression_choice
@@ -85,7 +86,7 @@ def open_plans(job: Job, quantized: IrModel | None, settled: Known | None = None
             stack.enter_context(hold_output(job.output))
         held = StoredRows()
         plans = [stack.enter_context(_open_plan(one, quantized, settled, held)) for one in jobs]
-        refuse_losses(job, held_images(held.stores), [stamp for plan in plans for stamp in plan.known.stamps])
+        refuse_losses(job, held_images(held.stores), itertools.chain.from_iterable(plan.known.stamps for plan in plans))
         yield plans
 
 
@@ -116,21 +117,22 @@ def open_existing(job: Job, spec: ExtractSpec) -> Iterator[FeatureStore | None]:
         return
     with FeatureStore(job.output) as existing:
         refuse_other_spec(job.output, existing.spec, spec, _OTHER_SHARD if job.shard else REPLACE)
-        names = ByName((record.path, None) for record in job.records)
-        gone = {path for path in existing.paths if path not in names}
-        if gone and existing.source != job.source:
+        if existing.source != job.source and (gone := _count_gone(job, existing)):
             raise StaleStoreError(
-                f"'{job.output}' holds {counted(len(gone), 'row')} of '{existing.source}' "
-                f"that '{job.found.root}' has not; {REPLACE}."
+                f"'{job.output}' holds {counted(gone, 'row')} of '{existing.source}' that '{job.found.root}' has not; {REPLACE}."
             )
         yield existing
 
 
-def _table(job: Job, rows: Mapping[int, Row], skipped: dict[int, Skipped]) -> tuple[Sequence[Row], list[int], list[Skipped]]:
+def _count_gone(job: Job, existing: FeatureStore) -> int:
+    return int((places_of(held_images([existing]).paths, job.records.paths) < 0).sum())
+
+
+def _table(job: Job, rows: Mapping[int, Row], skipped: dict[int, Skipped]) -> tuple[Sequence[Row], Sequence[int], list[Skipped]]:
     """Return the rows of the images, how many views each has, and the skipped files, in the order of the feature file."""
     left_out = [Skipped(path, "left-out", why) for path, why in job.found.left_out]
-    positions = np.fromiter(rows if isinstance(rows, FoundRows) else sorted(rows), np.int64, len(rows))
-    counts = counts_of((job.records[i] for i in positions), job.views, len(positions))
+    positions = rows if isinstance(rows, FoundRows) else sorted(rows)
+    counts = counts_of((job.records[i] for i in positions), job.views, len(rows))
     images = rows.listed() if isinstance(rows, FoundRows) else [rows[i] for i in sorted(rows)]
     return images, counts, sorted([*left_out, *skipped.values()], key=lambda item: item.path)
 
@@ -153,19 +155,21 @@ def in_place(job: Job, existing: FeatureStore | None) -> bool:
     return all(file.reading_order() == ANY_ORDER for file in files if isinstance(file, ImageHandle))
 
 
-def _same_table(job: Job, existing: FeatureStore | None, rows: Sequence[Row], counts: list[int], skipped: list[Skipped]) -> bool:
+def _same_table(
+    job: Job, existing: FeatureStore | None, rows: Sequence[Row], counts: Sequence[int], skipped: list[Skipped]
+) -> bool:
     """Return whether the existing file says all this already; views stand behind their images, and say what those say."""
     if existing is None or existing.schema < schema_of(existing.layout) or existing.parts:
         return False
     if existing.compression != compression_of(job, existing):
         return False
-    views = [view for count in counts for view in range(1 + count)]
-    if existing.made_views != job.views or existing.views.tolist() != views:
+    views = (view for count in counts for view in range(1 + count))
+    if existing.made_views != job.views or len(existing) != len(counts) + sum(counts) or not all(map(eq, existing.views, views)):
         return False
     stat, labels = existing.stat, existing.labels
     stored = (
         (existing.paths[i], existing.sha256[i], int(labels[i]), existing.split[i], existing.group[i], tuple(stat[i].tolist()))
-        for i in existing.plain.tolist()
+        for i in map(int, existing.plain)
     )
     wanted = ((row.path, row.sha256, row.label, row.split, row.group, row.stat) for row in rows)
     return (
@@ -184,7 +188,7 @@ class Outcome:
 
     plan: Plan
     images: Sequence[Row]  # in the order of the file
-    counts: list[int]  # views of each
+    counts: Sequence[int]  # views of each
     unread: list[Skipped]  # the files that gave no row, sorted by path
     failed: dict[int, Skipped]  # those of them that are records, by position
 
@@ -228,8 +232,7 @@ def check_outcomes(job: Job, outcomes: Sequence[Outcome]) -> Changes:
     held = held_images(outcome.plan.existing for outcome in outcomes)
     if not held.paths:
         return Changes(new=count)
-    images = [row for outcome in outcomes for row in outcome.images]
-    changed, removed = changes(held, images)
+    changed, removed = changes(held, joined([outcome.images for outcome in outcomes]))
     if removed:
         refuse_mass_loss(job, held, lost_images(job, held, set(removed)))
         dropped = counted(len(removed), "row was", "rows were")

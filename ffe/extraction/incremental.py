@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +12,14 @@ import numpy as np
 import PIL
 
 from ffe._version import __version__
-from ffe.base.columns import Made, Pairs
+from ffe.base.columns import Made, Numbers, Pairs, Repeated, kept, zeros
 from ffe.base.digests import DigestIndex
 from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
 from ffe.base.text import counted, listed
-from ffe.dataset.held_images import HeldImages
+from ffe.dataset.held_images import HeldImages, held_images
 from ffe.extraction.request import Job
 from ffe.extraction.views import counts_of, shared_count
-from ffe.images.file_names import ByName
+from ffe.images.file_names import places_of
 from ffe.images.image_handle import ImageHandle, are_there, reading_order
 from ffe.images.records import ImageRecord
 from ffe.images.sources import image_at
@@ -43,9 +42,9 @@ class FoundRows(Mapping[int, Row]):
     def __init__(self, records: Sequence[ImageRecord]) -> None:
         count = len(records)
         self._records = records
-        self._there = np.zeros(count, bool)
-        self._sha256, self._phash = np.zeros((count, 32), np.uint8), np.zeros(count, np.uint64)
-        self._stat = np.zeros((count, 2), np.int64)
+        self._there = zeros((count,), bool)
+        self._sha256, self._phash = zeros((count, 32), np.uint8), zeros((count,), np.uint64)
+        self._stat = zeros((count, 2), np.int64)
 
     def put(self, position: int, sha256: str, phash: int, stat: Stamp) -> None:
         """Give a record a row."""
@@ -68,7 +67,7 @@ class FoundRows(Mapping[int, Row]):
 
     def listed(self) -> Sequence[Row]:
         """Return the rows alone, in order; each is made whenever it is asked for."""
-        positions = np.flatnonzero(self._there)
+        positions = kept(np.flatnonzero(self._there).astype(np.uint32))
         return Made(len(positions), lambda i: self[int(positions[i])])
 
 
@@ -125,16 +124,15 @@ def known(job: Job, existing: FeatureStore | None) -> Known:
     records, views = job.records, job.views
     files = (record.file for record in records)
     stamps = Pairs(file.stamp if isinstance(file, ImageHandle) else stamp_now(file) for file in files)
-    wanted = [1 + count for count in counts_of(records, views, len(records))]
+    counts = counts_of(records, views, len(records))
     if existing is None:
-        return Known(stamps, {}, {}, *_in_reading_order(job, range(len(records)), wanted))
+        return Known(stamps, {}, {}, *_in_reading_order(job, range(len(records)), (1 + count for count in counts)))
     trusted = existing.source == job.source and not job.options.rehash
-    places = ByName((existing.paths[i], i) for i in existing.plain.tolist())
-    made = existing.made_views
+    plain, stat, made = existing.plain, existing.stat, existing.made_views
+    places = places_of(records.paths, held_images([existing]).paths)
+    seen = zeros((len(plain),), bool)
     alike = shared_count(views, made)
     held = _views_held(existing, alike)
-    stored: list[Stamp] = [(size, changed) for size, changed in existing.stat.tolist()]
-    sha256, phash = existing.sha256, existing.phash.tolist()
     judged = {
         item.path: item
         for item in existing.skipped
@@ -142,43 +140,54 @@ def known(job: Job, existing: FeatureStore | None) -> Known:
     }
     rows = FoundRows(records)
     skipped: dict[int, Skipped] = {}
-    read, missing, doubtful, new = list[int](), list[int](), 0, Counter[int]()
+    read, missing, doubtful, new = Numbers("I"), Numbers("I"), 0, Counter[int]()
     doubtful_rows = copied = 0
-    for i, (record, stamp) in enumerate(zip(records, stamps, strict=True)):
-        place = places.get(record.path)
-        before = stored[place] if place is not None else judged[record.path].stat if record.path in judged else None
+    for i, (path, stamp, place, count) in enumerate(zip(records.paths, stamps, places.data, counts, strict=True)):
+        there, before = place >= 0, judged[path].stat if path in judged else NO_STAMP
+        if there:
+            row, seen[place] = int(plain[place]), True
+            before = (int(stat[row, 0]), int(stat[row, 1]))
         same = trusted and stamp != NO_STAMP and stamp == before
-        if same and place is not None:
-            lacking = wanted[i] - 1 - held.get(sha256[place], 0) if wanted[i] > 1 else 0
-            copied += wanted[i] - lacking
+        if same and there:
+            lacking = count - held.get(existing.sha256[row], 0) if count else 0
+            copied += 1 + count - lacking
             if lacking:
                 read.append(i)
                 missing.append(lacking)
             else:
-                rows.put(i, sha256[place], phash[place], stamp)
+                rows.put(i, existing.sha256[row], int(existing.phash[row]), stamp)
         elif same:
-            skipped[i] = judged[record.path]
+            skipped[i] = judged[path]
         else:
             read.append(i)
-            missing.append(wanted[i])
-            if place is None:
+            missing.append(1 + count)
+            if not there:
                 new[stamp[0]] += stamp != NO_STAMP
-            elif not trusted or stored[place] == NO_STAMP or stored[place][0] == stamp[0]:
+            elif not trusted or before == NO_STAMP or before[0] == stamp[0]:
                 doubtful += 1
-                doubtful_rows += min(wanted[i], 1 + held.get(sha256[place], 0))
-    paths = ByName((record.path, None) for record in records)
-    gone = Counter(stored[place][0] for path, place in places.items() if path not in paths)
+                doubtful_rows += min(1 + count, 1 + held.get(existing.sha256[row], 0))
+    gone = Counter(int(stat[row, 0]) for row in plain[~seen])
     renamed = (new & gone).total()
     doubtful, doubtful_rows = doubtful + renamed, doubtful_rows + renamed * (1 + (min(alike, made.count) if made else 0))
     return Known(stamps, rows, skipped, *_in_reading_order(job, read, missing), doubtful, doubtful_rows, copied)
 
 
-def _in_reading_order(job: Job, read: Sequence[int], missing: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+def _in_reading_order(job: Job, read: Iterable[int], missing: Iterable[int]) -> tuple[Sequence[int], Sequence[int]]:
     """Return positions, and what lacks of each, so that neighbours in an archive are neighbours here."""
-    order: Sequence[int] = range(len(read))
-    if any(isinstance(job.records[i].file, ImageHandle) for i in read):
-        order = sorted(order, key=lambda i: reading_order(job.records[read[i]].file))
-    return array("q", (read[i] for i in order)), array("q", (missing[i] for i in order))
+    columns = [Numbers("I", read), Numbers("I", missing)]
+    if not any(isinstance(job.records[i].file, ImageHandle) for i in columns[0]):
+        return columns[0], columns[1]
+    archives, places = Repeated[str](), Numbers("Q")
+    for i in columns[0]:
+        archive, place = reading_order(job.records[i].file)
+        archives.append(archive)
+        places.append(place)
+    rank = {archive: number for number, archive in enumerate(sorted(archives.values))}
+    archive_of = np.asarray([rank[archive] for archive in archives.values], np.uint32)[archives.codes.array()]
+    order = np.lexsort((places.array(), archive_of))
+    for column in columns:
+        column.array()[:] = column.array()[order]
+    return columns[0], columns[1]
 
 
 def _views_held(existing: FeatureStore, most: int) -> dict[str, int]:
@@ -209,20 +218,24 @@ def changes(held: HeldImages, rows: Sequence[Row]) -> tuple[Changes, list[str]]:
 
     ``held`` is of the old file, if there is one; a path that looks like an old one is that one.
     """
-    old = ByName(zip(held.paths, held.sha256, strict=True))
-    before, after = dict(old.items()), {old.spelt(row.path) or row.path: row.sha256 for row in rows}
-    come = Counter(sha256 for path, sha256 in after.items() if path not in before)
+    come, seen, unchanged = Counter[str](), zeros((len(held.paths),), bool), 0
+    places = places_of(Made(len(rows), lambda i: rows[i].path), held.paths)
+    for row, place in zip(rows, places.data, strict=True):
+        if place < 0:
+            come[row.sha256] += 1
+        else:
+            seen[place] = True
+            unchanged += row.sha256 == held.sha256[place]
     removed = []
-    for path in sorted(before.keys() - after.keys()):
-        if come[before[path]]:
-            come[before[path]] -= 1
+    for path, sha256 in sorted((held.paths[i], held.sha256[i]) for i in np.flatnonzero(~seen).tolist()):
+        if come[sha256]:
+            come[sha256] -= 1
         else:
             removed.append(path)
-    stayed = before.keys() & after.keys()
-    renamed = len(before) - len(stayed) - len(removed)
-    unchanged = len(before.items() & after.items())
-    new = len(after) - len(stayed) - renamed
-    return Changes(unchanged, new, len(stayed) - unchanged, len(removed), renamed), removed
+    stayed = int(seen.sum())
+    renamed = len(seen) - stayed - len(removed)
+    new = len(rows) - stayed - renamed
+    return Changes(unchanged, new, stayed - unchanged, len(removed), renamed), removed
 
 
 def removed_text(paths: Sequence[str], skipped: Sequence[Skipped], source: str | Path) -> tuple[str, bool]:

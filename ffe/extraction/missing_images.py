@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
+import numpy as np
+
+from ffe.base.columns import zeros
 from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.base.text import counted, few
 from ffe.dataset.class_checks import check_readable
 from ffe.dataset.held_images import HeldImages
 from ffe.errors import SourceError
 from ffe.extraction.request import Job
-from ffe.images.file_names import ByName
+from ffe.images.file_names import ByName, places_of
 from ffe.images.image_handle import are_there
 from ffe.images.sources import image_at
 
@@ -21,15 +24,20 @@ LEAST = 10  # images of a file, below which nothing is a mass
 SHARE = 0.5  # of its images, above which it is one
 
 
-def refuse_losses(job: Job, held: HeldImages, stamps: Sequence[Stamp]) -> None:
+def refuse_losses(job: Job, held: HeldImages, stamps: Iterable[Stamp]) -> None:
     """Make sure, by the ``stamps`` of its files, that a source has not lost what cannot be meant; one moved has its old size."""
+    new, missing = Counter[int](), dict[int, str]()
+    seen = zeros((len(held.paths),), bool)
+    for i, (stamp, place) in enumerate(zip(stamps, places_of(job.records.paths, held.paths).data, strict=True)):
+        if stamp == NO_STAMP and isinstance(file := job.records[i].file, Path):
+            missing[i] = "it cannot be reached" if os.path.lexists(file) else "no such file"
+        elif place < 0:
+            new[stamp[0]] += 1
+        else:
+            seen[place] = True
     if held.paths:
-        there = [i for i, stamp in enumerate(stamps) if stamp != NO_STAMP or not isinstance(job.records[i].file, Path)]
-        names = ByName((job.records[i].path, None) for i in there)
-        known = ByName((path, None) for path in held.paths)
-        new = Counter(stamps[i][0] for i in there if job.records[i].path not in known)
         gone, unknown = [], 0  # an image of no known size may be any of the new files
-        for image in lost_images(job, held, {path for path in held.paths if path not in names}):
+        for image in lost_images(job, held, {held.paths[image] for image in np.flatnonzero(~seen).tolist()}):
             if new[held.sizes[image]] > 0:
                 new[held.sizes[image]] -= 1
             elif held.sizes[image] < 0 and unknown < new.total():
@@ -37,17 +45,14 @@ def refuse_losses(job: Job, held: HeldImages, stamps: Sequence[Stamp]) -> None:
             else:
                 gone.append(image)
         refuse_mass_loss(job, held, gone)
-    missing = {
-        i: "it cannot be reached" if os.path.lexists(record.file) else "no such file"
-        for i, (record, stamp) in enumerate(zip(job.records, stamps, strict=True))
-        if stamp == NO_STAMP and isinstance(record.file, Path)
-    }
     if not job.shard:
         check_readable(job.found.class_names, job.records, missing)
 
 
 def lost_images(job: Job, held: HeldImages, paths: Set[str]) -> list[int]:
     """Return the images of some paths, by position; but for those that lie where they lay, and are not asked for."""
+    if not paths:
+        return []
     asked = ByName((record.path, None) for record in job.records)
     images = [image for image, path in enumerate(held.paths) if path in paths]
     unasked = sorted((image for image in images if held.paths[image] not in asked), key=held.paths.__getitem__)  # by archives

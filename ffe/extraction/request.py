@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from bisect import bisect_left
@@ -15,6 +16,7 @@ from ffe.backbones.registry import layers_of, source_of
 from ffe.backbones.resolve import make_spec, refuse_changes, weights_of
 from ffe.backbones.trained import is_model_file
 from ffe.backbones.weights import Weights
+from ffe.base.columns import Made, Numbers
 from ffe.base.digests import path_digest
 from ffe.base.file_access import HDF5_SIGNATURE, first_bytes, unopened
 from ffe.base.helper_process import with_keras
@@ -22,7 +24,7 @@ from ffe.base.openvino_ir import IrModel
 from ffe.base.output_file import check_folder
 from ffe.base.shard_names import shard_path
 from ffe.base.system import collector_paused, has_vnni
-from ffe.base.text import REPLACE, counted, few, quoted
+from ffe.base.text import REPLACE, counted, few
 from ffe.base.urls import path_or_url
 from ffe.engines.factory import check_backbone, check_model, int8_text
 from ffe.engines.model_cache import is_cached, model_key
@@ -215,9 +217,11 @@ def make_job(options: ExtractOptions, *, download: bool = True) -> Job:
     if spec.precision == "int8":
         vnni = has_vnni()
         log.log(logging.WARNING if vnni is False else logging.INFO, "%s", int8_text(vnni))
-    if found.class_names and (empty := [record.path for record in found.records if record.label < 0]):
-        have = "photo has no label, so nothing is" if len(empty) == 1 else "photos have no label, so nothing is"
-        log.info("%d %s learnt from %s (%s)", len(empty), have, "it" if len(empty) == 1 else "them", few(quoted(empty)))
+    empty = Numbers("I", (i for i, record in enumerate(found.records) if record.label < 0))
+    if found.class_names and empty:
+        have, them = ("photo has", "it") if len(empty) == 1 else ("photos have", "them")
+        names = few(Made(len(empty), lambda i: f"'{found.records[empty[i]].path}'"))
+        log.info("%d %s no label, so nothing is learnt from %s (%s)", len(empty), have, them, names)
     if len(found.class_names) == 1:
         log.warning("only one class ('%s') was found; a head needs at least two", found.class_names[0])
     job = Job(options, found, found.records.sorted(path_digest), spec, weights, views, files)
@@ -263,7 +267,7 @@ def _spec_and_weights(
     elif taken is not None:  # its source, which could say whether there is such a layer or size, may not be at hand
         refuse_other_spec(taken, own, spec, REPLACE if taken == path else _AS_MADE)
     else:
-        for record in read_records(path)[:1]:
+        for record in itertools.islice(read_records(path), 1):
             check_same_spec(path, replace(record, spec=own), spec)
     usual = find(DEFAULT)
     if spec == own and (own.backbone.name, *size) != (DEFAULT, usual.size, usual.size):
@@ -276,8 +280,8 @@ def existing_specs(path: Path) -> tuple[ExtractSpec | None, ViewsSpec | None]:
     if path.exists():
         with FeatureStore(path) as store:
             return replace(store.spec, quantized_sha256=None), store.made_views
-    runs = read_records(path)
-    return replace(runs[0].spec, quantized_sha256=None) if runs else None, None
+    record = next(read_records(path), None)
+    return None if record is None else replace(record.spec, quantized_sha256=None), None
 
 
 def check_output(path: Path, *, overwrite: bool = False) -> None:

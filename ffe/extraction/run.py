@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ffe.base.digests import path_digest
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.system import cores
 from ffe.extraction.estimate import Estimate, estimate_job, estimate_plan, estimate_plans
@@ -26,7 +27,6 @@ from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.specs import AugmentSpec, Channels, Compression, Decode, Interpolation, Precision, Resize, StoredDtype, ViewsSpec
 from ffe.store.disk_space import explain_full_disk
 from ffe.store.journal import Journal
-from ffe.store.writer import in_row_order
 
 if TYPE_CHECKING:  # it loads more, which a run that has nothing to read does without
     from ffe.engines.quantize import Fidelity
@@ -216,7 +216,7 @@ def extract(
             opened_runner()
             if len(job.files) == 1:
                 opened_runner().prefetch(everything.read)  # while libraries are loaded, and the backbone is quantised
-            quantized = quantized_for(job.spec, job.weights, in_row_order(job.found.records), job.options.limits)
+            quantized = quantized_for(job.spec, job.weights, job.found.records.sorted(path_digest), job.options.limits)
         plans = stack.enter_context(open_plans(job, quantized, everything))
         _announce(estimate_plans(job, plans), announce)
         outcomes, done = list[Outcome](), list[Computed]()

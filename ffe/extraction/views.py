@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from array import array
 from collections.abc import Iterable, Sequence
 
 from ffe.base.text import counted
@@ -64,9 +65,9 @@ def count_of(record: ImageRecord, views: ViewsSpec | None) -> int:
     return views.count if views is not None and trains(record) else 0
 
 
-def counts_of(records: Iterable[ImageRecord], views: ViewsSpec | None, many: int) -> list[int]:
+def counts_of(records: Iterable[ImageRecord], views: ViewsSpec | None, many: int) -> Sequence[int]:
     """Return how many views each of so many images gets; without views they are not looked at."""
-    return [0] * many if views is None else [count_of(record, views) for record in records]
+    return bytes(many) if views is None else array("H", (count_of(record, views) for record in records))
 
 
 def shared_count(asked: ViewsSpec | None, made: ViewsSpec | None) -> int:

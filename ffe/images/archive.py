@@ -7,13 +7,13 @@ import os
 import posixpath
 import stat
 from abc import abstractmethod
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
-from ffe.base.columns import Made, Repeated, Texts
+from ffe.base.columns import Made, Numbers, Repeated, Texts
 from ffe.base.digests import DigestIndex, key_of
 from ffe.base.file_access import unopened
 from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
@@ -83,14 +83,16 @@ class MemberTable:
     def __init__(self, make: Callable[..., Member], kinds: str) -> None:
         self.make = make
         self.names: Sequence[str] = Texts()
-        self.sizes, self._numbers = array("Q"), [array(kind) for kind in kinds]
+        self.kinds = kinds
+        self.sizes: Sequence[int] = Numbers("Q")
+        self._numbers: list[Sequence[int]] = [Numbers(kind) for kind in kinds]
 
     def append(self, name: str, size: int, *numbers: int) -> None:
         """Put an image behind the others."""
         assert isinstance(self.names, Texts)
         self.names.append(name)
-        self.sizes.append(size)
-        for column, number in zip(self._numbers, numbers, strict=True):
+        for column, number in zip((self.sizes, *self._numbers), (size, *numbers), strict=True):
+            assert isinstance(column, Numbers)
             column.append(number)
 
     def __len__(self) -> int:
@@ -114,8 +116,23 @@ class MemberTable:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all others."""
-        self.names, self.sizes = Texts(self.names[row] for row in rows), array("Q", map(self.sizes.__getitem__, rows))
-        self._numbers = [array(column.typecode, map(column.__getitem__, rows)) for column in self._numbers]
+        self.names, self.sizes = Texts(self.names[row] for row in rows), Numbers("Q", map(self.sizes.__getitem__, rows))
+        self._numbers = [
+            Numbers(kind, map(column.__getitem__, rows)) for kind, column in zip(self.kinds, self._numbers, strict=True)
+        ]
+
+    def move(self, whole: MemberTable) -> None:
+        """Put the images behind those of other archives: of many small columns, none would be long enough to lie on the disk."""
+        first, count = len(whole), len(self)
+        for row in range(count):
+            whole.append(self.names[row], self.size(row), *self.numbers(row))
+        columns = (whole.names, whole.sizes, *whole._numbers)
+        shown: list[Sequence[Any]] = [Made(count, partial(_behind, column, first)) for column in columns]
+        self.names, self.sizes, *self._numbers = shown
+
+
+def _behind(column: Sequence[Any], first: int, row: int) -> Any:
+    return column[first + row]
 
 
 @dataclass

@@ -10,14 +10,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 
+from ffe.base.columns import Numbers, Texts, joined
 from ffe.base.file_stat import NO_STAMP, Stamp
 from ffe.base.text import composed, counted, few, quoted
 from ffe.base.urls import is_url, url_below, url_name, url_parent
 from ffe.errors import DecodeError, SourceError
-from ffe.images.archive import MARK, Archive
+from ffe.images.archive import MARK, Archive, MemberTable
 from ffe.images.archive_file import ArchivePlace, archive_version, suffix_of
 from ffe.images.folder_layout import common_folder, has_image_suffix
 from ffe.images.image_handle import ImageHandle
@@ -77,19 +77,14 @@ class Members:
     """What lies in archives, as a walk through a folder would tell it; and, where they say so, what each image is."""
 
     above: str = ""  # the folder in the archives that holds all others, with its slash
-    files: list[str] = field(default_factory=list)  # names in the archives, below ``above``, each once
+    files: Texts = field(default_factory=Texts)  # names in the archives, below ``above``
+    numbers: Numbers = field(default_factory=lambda: Numbers("I"))  # of the images that they are
     folders: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     images: Numbered = field(default_factory=Numbered)
-    first: dict[str, int] = field(default_factory=dict)  # by name: the number of the first image of it
-    more: dict[str, list[int]] = field(default_factory=dict)  # and those of others in further archives, where there are any
     labelled: LabelledPaths | None = None  # by number; None = folders in the archives are the classes
-
-    def numbers(self, name: str) -> list[int]:
-        """Return the numbers of the images of a name."""
-        return [self.first[name], *self.more.get(name, ())]
 
 
 def is_archive(path: str | Path) -> bool:
@@ -164,8 +159,12 @@ def read_shards(root: ArchivePlace, shards: Sequence[Shard]) -> Members:
     if len({shard.name for shard in shards}) < len(shards):
         where = redacted(str(root))
         raise SourceError(f"Several archives of '{where}' have one name; give each a name of its own in one folder.")
-    found = Members()
-    archives = [read_archive(shard.path) for shard in shards]
+    found, archives, tables = Members(), list[Archive](), dict[str, MemberTable]()
+    for shard in shards:
+        archives.append(read_archive(shard.path))
+        table = archives[-1].members
+        if len(shards) > 1 and table.kinds:
+            table.move(tables.setdefault(table.kinds, MemberTable(table.make, table.kinds)))
     for shard, archive in zip(shards, archives, strict=True):
         found.findings += archive.findings
         found.left_out += [(f"{shard.name}{MARK}{name}", why) for name, why in archive.left_out]
@@ -181,16 +180,17 @@ def read_shards(root: ArchivePlace, shards: Sequence[Shard]) -> Members:
 
 def _take_folders(found: Members, archives: Sequence[Archive]) -> None:
     """Let the folders in all archives together say what the images are."""
-    for number, name in enumerate(chain.from_iterable(archive.members.names for archive in archives)):
-        if found.first.setdefault(name, number) != number:
-            found.more.setdefault(name, []).append(number)
-    folder, _ = common_folder([name.split("/") for name in found.first])
+    names = joined([archive.members.names for archive in archives])
+    like = {f"{name[: name.rfind('/') + 1]}{'1.jpg' if has_image_suffix(name) else '1'}" for name in names}
+    folder, _ = common_folder([name.split("/") for name in sorted(like)])
     found.above = folder and f"{folder}/"
-    found.files = [name.removeprefix(found.above) for name in found.first if name.startswith(found.above)]
     found.folders = [name.removeprefix(found.above) for name in found.folders if name.startswith(found.above)]
-    for name in (name for name in found.first if not name.startswith(found.above)):
-        shards = map(found.images.shard, found.numbers(name))
-        found.left_out += [(f"{shard.name}{MARK}{name}", "outside the class folders") for shard in shards]
+    for number, name in enumerate(names):
+        if name.startswith(found.above):
+            found.files.append(name.removeprefix(found.above))
+            found.numbers.append(number)
+        else:
+            found.left_out.append((f"{found.images.shard(number).name}{MARK}{name}", "outside the class folders"))
 
 
 def _take_labels(root: ArchivePlace, found: Members, shards: Sequence[Shard], archives: Sequence[Archive]) -> None:
@@ -299,13 +299,13 @@ def images_of(path: ArchivePlace) -> tuple[Sequence[ImageHandle], list[tuple[str
     return listed.images, [(redacted(f"{path}{MARK}{name}"), why) for name, why in listed.left_out]
 
 
-def entries_of(found: Members, entries: Sequence[LabelledPath]) -> tuple[LabelledPaths, Sequence[int]]:
-    """Return the images of all archives, by what the folders in them say of their names; and the number of each."""
-    images, numbers = LabelledPaths(), array("Q")
-    for entry in entries:
-        for number in found.numbers(f"{found.above}{entry.path}"):
-            shard = found.images.shard(number)
-            path = f"{shard.name}{MARK}{found.above}{entry.path}"
-            images.append(entry._replace(path=path, split=entry.split or shard.split))
-            numbers.append(number)
+def entries_of(found: Members, entries: LabelledPaths, places: Sequence[int]) -> tuple[LabelledPaths, Sequence[int]]:
+    """Return the images of all archives, by what the folders in them say of the ``places`` in their files; and their numbers."""
+    images, numbers = LabelledPaths(), Numbers("I")
+    for entry, place in zip(entries, places, strict=True):
+        number = found.numbers[place]
+        shard = found.images.shard(number)
+        path = f"{shard.name}{MARK}{found.above}{entry.path}"
+        images.append(entry._replace(path=path, split=entry.split or shard.split))
+        numbers.append(number)
     return images, numbers

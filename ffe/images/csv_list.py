@@ -8,6 +8,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from ffe.base.columns import Texts
 from ffe.base.digests import DigestIndex, key_of
@@ -23,6 +24,7 @@ from ffe.redaction import redacted
 COLUMNS = ("path", "label", "split", "group")
 _DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 _MOST_BYTES = 1 << 30
+_MARK_BYTES = 4  # of the longest
 _ANY_HOST = "https://host/"
 _FEW = 5
 
@@ -47,7 +49,8 @@ def read_list(path: Place, url: str = "") -> tuple[LabelledPaths, list[Finding]]
     It is UTF-8, or UTF-16 with its mark. Of an image that is named twice, the first line counts. Its paths may be URLs; those
     of a list that lies at a ``url`` itself are below its folder.
     """
-    lines = _lines(path, _bytes(path) if isinstance(path, Path) else read_text_at(url, _MOST_BYTES))
+    with _opened(path) if isinstance(path, Path) else io.BytesIO(read_text_at(url, _MOST_BYTES)) as file:
+        lines = _lines(path, file)
     first, delimiter, header = _header(path, lines)
     reader = _Reader(path, header, delimiter, url)
     reader.read(lines, first)
@@ -62,22 +65,27 @@ def read_rows(path: Path, rows: Iterator[list[str]]) -> tuple[LabelledPaths, lis
     return reader.images, reader.findings()
 
 
-def _bytes(path: Path) -> bytes:
+def _opened(path: Path) -> BinaryIO:
     if not path.is_file():
         raise SourceError(f"'{path}' is a pipe, a device or a socket, not a file; save the list as a CSV file.")
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise SourceError(f"The CSV '{path}' has more than {_MOST_BYTES >> 30} GiB; split it up, or check that it is a CSV.")
-        return path.read_bytes()
+        return path.open("rb")
     except OSError as error:
         raise SourceError(unopened(path, error)) from error
 
 
-def _lines(path: Place, data: bytes) -> Texts:
+def _lines(path: Place, file: BinaryIO) -> Texts:
     try:
-        return Texts(io.TextIOWrapper(io.BytesIO(data), encoding_of(data) or "utf-8", newline=""))
+        encoding = encoding_of(file.read(_MARK_BYTES)) or "utf-8"
+        file.seek(0)
+        return Texts(io.TextIOWrapper(file, encoding, newline=""))
+    except OSError as error:
+        raise SourceError(unopened(Path(str(path)), error)) from error
     except UnicodeDecodeError:
-        return Texts(_text(path, data))  # which says where
+        file.seek(0)
+        return Texts(io.StringIO(_text(path, file.read()), newline=""))  # which says where
 
 
 def _text(path: Place, data: bytes) -> str:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import UserDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from ffe.base.columns import filled, in_pieces, kept, zeros
+from ffe.base.digests import KEY_BYTES, key_of
 from ffe.base.text import composed
+
+if TYPE_CHECKING:  # it is imported where it is needed: listing is part of the start of every command
+    import numpy as np
 
 _T = TypeVar("_T")
 
@@ -59,3 +64,25 @@ class ByName(UserDict[str, _T]):
         if name in self.data:
             return name
         return None if name.isascii() else self._alike.get(composed(name))
+
+
+def places_of(names: Sequence[str], among: Sequence[str]) -> np.ndarray:
+    """Return where each name stands among others, which are all different: int64 (N,), -1 = nowhere.
+
+    As in ``ByName``, it is the very name, else one that looks the same; but no name is held in memory.
+    """
+    import numpy as np
+
+    found, kind = zeros((len(names),), np.int64), f"S{KEY_BYTES}"
+    keys = filled(map(key_of, among), kind, len(among))
+    order = kept(keys.argsort(kind="stable"))
+    for place, wanted in in_pieces(map(key_of, names), kind, len(names) if among else 0):
+        at = order[np.searchsorted(keys, wanted, sorter=order) % len(keys)]
+        found[place] = np.where(keys[at] == wanted, at, -1)
+    if not among:
+        found[:] = -1
+    odd = [i for i in np.flatnonzero(found < 0).tolist() if not names[i].isascii()]
+    if odd:
+        alike = {composed(name): place for place, name in enumerate(among) if not name.isascii()}
+        found[odd] = [alike.get(composed(names[i]), -1) for i in odd]
+    return found

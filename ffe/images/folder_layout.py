@@ -22,6 +22,11 @@ def has_image_suffix(name: str) -> bool:
     return name.lower().endswith(_IMAGE_SUFFIXES)
 
 
+def like_of(path: str) -> tuple[str, bool]:
+    """Return what decides how a file is understood: the folder that it lies in, and whether it is named like a picture."""
+    return path.rpartition("/")[0], has_image_suffix(path)
+
+
 def layout_of(root: Place, files: _Files, loose: bool) -> Layout:
     """Understand a folder by the folders in it; ``loose`` = there are pictures beside these."""
     splits = [name for name in sorted(files) if _is_split(name)]

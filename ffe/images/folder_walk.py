@@ -8,6 +8,7 @@ import stat
 from collections import deque
 from pathlib import Path
 
+from ffe.base.columns import Texts
 from ffe.base.shard_names import without_shard
 from ffe.errors import SourceError
 from ffe.images.file_names import printable
@@ -38,7 +39,7 @@ class FolderWalk:
     """Goes through the folders below ``root``, each once in a class, linked ones last; passes over ``output``, a real path."""
 
     def __init__(self, root: Path, output: str | None = None) -> None:
-        self.files: list[str] = []  # relative; a name that is no text keeps its bytes, as ``os.fsdecode`` gives them
+        self.files = Texts()  # relative; a name that is no text keeps its bytes, as ``os.fsdecode`` gives them
         self.left_out: list[tuple[str, str]] = []  # (path, reason) of what is no regular file
         self.folders: list[str] = []  # and links to nothing that are named like folders
         self.hidden: list[str] = []  # hidden folders, which are not entered

@@ -30,7 +30,7 @@ _PIECE_BYTES = 32 << 20  # of the images of a row group that are read at once, a
 _KEPT_BYTES = 256 << 20
 _BUFFER_BYTES = 1 << 20  # of the file
 _MOST_GROUPS = 64
-_BATCH = 1 << 16
+_BATCH = 1 << 13
 
 _Key = tuple[str, Stamp, int]  # file, version, number of a row group
 _groups: OrderedDict[_Key, _Group] = OrderedDict()  # the last ones that were read
@@ -97,6 +97,7 @@ class _Group:
             self._read += len(images)
             if self._read >= self._rows:
                 self._file.close()
+                self._batches = iter(())  # it holds what it has read
             _forget_oldest()
         first, images = next(piece for piece in reversed(self.pieces) if piece[0] <= row)
         return images[row - first]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, overload
 
-from ffe.base.columns import Repeated, Texts
+from ffe.base.columns import Made, Numbers, Repeated, Texts, filled, kept
 from ffe.images.image_handle import ImageFile
 from ffe.redaction import redacted
 
@@ -51,7 +50,7 @@ class LabelledPaths(Sequence[LabelledPath]):
 
     def __init__(self, images: Iterable[LabelledPath] = ()) -> None:
         self.paths, self.labels, self.splits, self.groups = Texts(), Repeated[str](), Repeated[Split](), Repeated[str]()
-        self.lines, self._urls = array("i"), Texts()
+        self.lines, self._urls = Numbers("i"), Texts()
         for image in images:
             self.append(image)
 
@@ -153,16 +152,15 @@ class Records(Sequence[ImageRecord]):
         return found
 
     @property
-    def paths(self) -> Iterator[str]:
+    def paths(self) -> Sequence[str]:
         """The paths of the images, without all else."""
-        return (self._images.paths[i] for i in self._order)
+        paths, order = self._images.paths, self._order
+        return Made(len(order), lambda i: paths[int(order[i])])
 
     def sorted(self, key: Callable[[str], str]) -> Records:
         """Return the images in the order of what 64 digits a function gives for their paths."""
-        import numpy as np
-
-        keys = np.fromiter(map(bytes.fromhex, map(key, self.paths)), "S32", len(self))
-        return self._ordered(self._order[keys.argsort(kind="stable")])
+        keys = filled(map(bytes.fromhex, map(key, self.paths)), "S32", len(self))
+        return self._ordered(kept(self._order[keys.argsort(kind="stable")]))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import time
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
-from ffe.base.columns import Made, Texts
+from ffe.base.columns import Made, Numbers, Texts
 from ffe.base.digests import DigestIndex
 from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
 from ffe.base.text import composed, few, is_are, near_file, quoted
@@ -39,7 +38,7 @@ from ffe.images.archive_sources import (
 )
 from ffe.images.csv_list import read_list, read_rows
 from ffe.images.file_names import is_text, on_disk, printable
-from ffe.images.folder_layout import Kind, has_image_suffix, layout_of, tops_of
+from ffe.images.folder_layout import Kind, has_image_suffix, layout_of, like_of, tops_of
 from ffe.images.folder_walk import FolderWalk
 from ffe.images.image_handle import ImageFile
 from ffe.images.parquet_archive import listed_rows
@@ -121,12 +120,12 @@ def _at_url(url: str) -> Scan:
     walk = UrlWalk(url)
     if (found := shards_of(url, walk.files)) is not None:
         return _scan_archives(url, found, walk.root, walk.left_out)
-    kind, entries, left_out, findings = _understood(walk.root, walk)
-    return _make_scan(walk.root, kind, entries, left_out, findings, held=walk.images([entry.path for entry in entries]))
+    kind, images, numbers, left_out, findings = _understood(walk.root, walk)
+    return _make_scan(walk.root, kind, images, left_out, findings, held=walk.images(numbers))
 
 
 def _scan_list(root: Place, lines: Sequence[LabelledPath], findings: Sequence[Finding]) -> Scan:
-    numbers, urls, members = array("q"), Texts(), dict[int, ImageFile]()  # of what is asked for, and of members of archives
+    numbers, urls, members = Numbers("q"), Texts(), dict[int, ImageFile]()  # of what is asked for, and of members of archives
     for i, line in enumerate(lines):
         alone = bool(line.url) and split_name(line.url) is None
         numbers.append(len(urls) if alone else -1)
@@ -145,7 +144,8 @@ def _scan_list(root: Place, lines: Sequence[LabelledPath], findings: Sequence[Fi
 
 def _scan_local(root: Path, walk: FolderWalk) -> Scan:
     if (shards := shards_of(root, walk.files)) is None:
-        return _make_scan(root, *_understood(root, walk), root.__truediv__)
+        kind, images, _, left_out, findings = _understood(root, walk)
+        return _make_scan(root, kind, images, left_out, findings, root.__truediv__)
     used = {shard.name for shard in shards}
     beside = [(path, "beside the archives") for path in walk.files if path not in used and path not in NAMES_OF_CLASSES]
     return _scan_archives(root, shards, root, (*walk.left_out, *beside))
@@ -160,9 +160,9 @@ def _scan_archives(
     findings, left_out = list(held.findings), [*beside, *held.left_out]
     images, numbers, numbered = held.labelled, cast("Sequence[int]", range(len(held.images))), held.images
     if images is None:
-        _, inside, more, found = _understood(Path(place) if isinstance(root, Path) else UrlPath(place), held)
-        findings, left_out = [*findings, *found], [*left_out, *more]
-        images, numbers = entries_of(held, inside)
+        _, inside, places, more, found = _understood(Path(place) if isinstance(root, Path) else UrlPath(place), held)
+        findings, left_out = [*findings, *found], [*left_out, *dict.fromkeys(more)]
+        images, numbers = entries_of(held, inside, places)
     folder = root if isinstance(root, Path) else UrlPath(redacted(root.rstrip("/")))
     handles = Made(len(images), lambda i: numbered[numbers[i]])
     return _make_scan(folder, kind, images, left_out, findings, held=handles)
@@ -181,30 +181,43 @@ def _checked(found: Scan, path: str | os.PathLike[str]) -> Scan:
 
 def _understood(
     root: Place, walk: FolderWalk | UrlWalk | Members
-) -> tuple[Kind, list[LabelledPath], list[tuple[str, str]], list[Finding]]:
-    """Return how the folders of a source are understood, its images, what is left out and why, and what is odd about it."""
-    files: dict[str, list[str]] = {}
-    loose: list[str] = []
-    left_out = list(walk.left_out)
-    for path in sorted(walk.files):
-        if not is_text(path):
-            left_out.append((path, _why_no_text(path)))
-        elif "/" in path:
-            files.setdefault(path.split("/")[0], []).append(path)
+) -> tuple[Kind, LabelledPaths, Numbers, list[tuple[str, str]], list[Finding]]:
+    """Return how the folders of a source are understood, its images, and which of the files each is; what is left out and why,
+    and what is odd about it.
+
+    Pictures of one folder are understood alike, and so are its other files: one of each stands for all.
+    """
+    order, left_out = walk.files.order(), list(walk.left_out)
+    first: dict[tuple[str, bool], str] = {}
+    for path in (walk.files[int(i)] for i in order):
+        if is_text(path):
+            first.setdefault(like_of(path), path)
         else:
-            loose.append(path)
-    if not files:
-        findings = list(_lost_folders(root, walk, (), left_out, 1))
-        return "flat folder", [LabelledPath(path, "") for path in loose], left_out, findings
-    kind, entries, problem = layout_of(root, files, any(map(has_image_suffix, loose)))
-    deep = 2 if kind == "split folders" else 1
-    used = {entry.path for entry in entries}
+            left_out.append((path, _why_no_text(path)))
+    files: dict[str, list[str]] = {}
+    for path in first.values():
+        if "/" in path:
+            files.setdefault(path.split("/")[0], []).append(path)
+    kind: Kind = "flat folder"
+    entries = [LabelledPath(path, "") for path in first.values()]
+    problem, deep = None, 1
+    if files:
+        kind, entries, problem = layout_of(root, files, ("", True) in first)
+        deep = 2 if kind == "split folders" else 1
+    said = {like_of(entry.path): entry for entry in entries}
     findings = [Finding("refused", problem)] if problem else []
-    findings += _lost_folders(root, walk, used, left_out, deep)
-    findings += _hidden_folders(root, walk, deep) if isinstance(root, Path) else ()
-    left_out += [(path, "outside the class folders") for path in loose]
-    left_out += [(path, "beside the splits of its class") for paths in files.values() for path in paths if path not in used]
-    return kind, entries, left_out, findings
+    findings += _lost_folders(root, walk, [entry.path for entry in entries] if files else (), left_out, deep)
+    findings += _hidden_folders(root, walk, deep) if files and isinstance(root, Path) else ()
+    images, numbers = LabelledPaths(), Numbers("I")
+    for i in map(int, order):
+        path = walk.files[i]
+        like = like_of(path)
+        if (entry := said.get(like)) is not None and is_text(path):
+            images.append(entry._replace(path=path))
+            numbers.append(i)
+        elif like in first and is_text(path):
+            left_out.append((path, "beside the splits of its class" if "/" in path else "outside the class folders"))
+    return kind, images, numbers, left_out, findings
 
 
 def _why_no_text(path: str) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from array import array
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from ffe.base.columns import Made, Repeated, Texts
+from ffe.base.columns import Made, Numbers, Repeated, Texts
 from ffe.base.file_stat import NO_STAMP
 from ffe.base.urls import UrlPath, url_name
 from ffe.errors import DecodeError, SourceError
@@ -56,12 +55,12 @@ class UrlWalk:
 
     def __init__(self, url: str) -> None:
         self.root = UrlPath(redacted(url).rstrip("/"))
-        self.files: list[str] = []
+        self.files = Texts()
         self.left_out: list[tuple[str, str]] = []
         self.folders: list[str] = []  # a bucket has none without something in them
         self.hidden: list[str] = []
         self._url, self._starts = url, Repeated[str]()  # what stands before the names of files in their file system
-        self._stamps, self._sizes = array("q"), array("q")
+        self._stamps, self._sizes = Numbers("q"), Numbers("q")
         for name, path, info in _listed(url):
             parts = name.split("/")
             if not {"", ".", ".."}.isdisjoint(parts):
@@ -70,17 +69,16 @@ class UrlWalk:
                 self.files.append(name)
                 image = _object("", info, url)
                 self._starts.append(path[: len(path) - len(name)])
-                self._stamps.extend(image.stamp)
+                for number in image.stamp:
+                    self._stamps.append(number)
                 self._sizes.append(image.size)
 
-    def images(self, names: Sequence[str]) -> Sequence[ImageObject]:
-        """Return the images of some files, each made when it is asked for."""
-        row_of = {name: row for row, name in enumerate(self.files)}
-        rows, texts = array("I", map(row_of.__getitem__, names)), Texts(names)
-        root, url, starts, stamps, sizes = self.root, self._url, self._starts, self._stamps, self._sizes
+    def images(self, rows: Sequence[int]) -> Sequence[ImageObject]:
+        """Return the images of some of the files, each made when it is asked for."""
+        files, root, url, starts, stamps, sizes = self.files, self.root, self._url, self._starts, self._stamps, self._sizes
 
         def image(number: int) -> ImageObject:
-            row, name = rows[number], texts[number]
+            row, name = rows[number], files[rows[number]]
             stamp = stamps[2 * row], stamps[2 * row + 1]
             return ImageObject(root / name, stamp, url, f"{starts[row]}{name}", sizes[row])
 
@@ -121,7 +119,7 @@ def objects_below(url: str) -> tuple[Sequence[ImageObject], list[tuple[str, str]
         walk = UrlWalk(url)
     except SourceError as error:
         return [], [(redacted(url), str(error))]
-    return walk.images(sorted(walk.files)), [(str(walk.root / path), why) for path, why in walk.left_out]
+    return walk.images(walk.files.order().data), [(str(walk.root / path), why) for path, why in walk.left_out]
 
 
 def url_protocol(url: str) -> str:
@@ -158,14 +156,15 @@ def read_text_at(url: str, max_bytes: int) -> bytes:
 
 def objects_at(urls: Sequence[str]) -> Sequence[ImageObject]:
     """Return the images at some URLs, with their stamps: one short question for each; each is made when it is asked for."""
-    stamps, sizes, failures = array("q"), array("q"), Failures()
+    stamps, sizes, failures = Numbers("q"), Numbers("q"), Failures()
     for url in {(*url.split("/", 3)[:3], url.partition("::")[2]): url for url in urls}.values():
         with contextlib.suppress(Exception):  # what an earlier look saw may be old
             opened(url)[0].invalidate_cache()
     with ThreadPoolExecutor(READERS, thread_name_prefix="ffe-ask") as pool:
         answers = chain.from_iterable(pool.map(_object_at, urls[i : i + _QUESTIONS]) for i in range(0, len(urls), _QUESTIONS))
         for answer, error in answers:
-            stamps.extend(answer.stamp)
+            for number in answer.stamp:
+                stamps.append(number)
             sizes.append(answer.size)
             if (refusal := failures.in_vain(answer, error)) is not None:
                 pool.shutdown(wait=False, cancel_futures=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 
 from ffe.base.digests import canonical_json
@@ -28,14 +29,17 @@ def file_bytes(rows: int, dims: int, itemsize: int, *, text: int, other: int = 0
 
 def text_bytes(rows: Sequence[schema.Row], skipped: Sequence[schema.Skipped]) -> int:
     """Return the bytes of all texts of a table, digests and splits left out."""
-    columns = [[getattr(row, name) for row in rows] for name in ("path", "group")]
-    columns += [[getattr(item, name) for item in skipped] for name in ("path", "reason", "message")]
+    columns = [map(attrgetter(name), rows) for name in ("path", "group")]
+    columns += [map(attrgetter(name), skipped) for name in ("path", "reason", "message")]
     return sum(map(column_bytes, columns)) + _ROW * len(skipped)
 
 
-def column_bytes(texts: Sequence[str]) -> int:
+def column_bytes(texts: Iterable[str]) -> int:
     """Return the bytes of a column of texts, each stored as long as the longest."""
-    return len(texts) * max((len(text.encode("utf-8", "replace")) for text in texts), default=0)
+    count = longest = 0
+    for text in texts:
+        count, longest = count + 1, max(longest, len(text.encode("utf-8", "replace")))
+    return count * longest
 
 
 def model_bytes(model: IrModel | None) -> int:

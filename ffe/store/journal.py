@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ffe.base.atomic import atomic_write, sync, sync_folder
+from ffe.base.columns import Numbers
 from ffe.base.digests import DigestIndex, bytes_digest, canonical_json, key_of
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.file_access import unopened
@@ -56,7 +57,7 @@ class Journal:
         self.reused_bytes = 0  # of the finished file that are on the disk already, once its draft was asked for
         self._spec = spec
         self._written = DigestIndex()  # the rows of the draft, in order
-        self._crc32, self._phash = array("I"), array("Q")  # of these
+        self._crc32, self._phash = Numbers("I"), Numbers("Q")  # of these
         self._unrecorded: list[str] = []  # names of the last of them
         self._pending: list[tuple[str, np.ndarray | None]] = []  # None: a row that is there already, once more
         self._unwritten: dict[str, int] = {}  # names that were taken in and are no rows of the draft yet, and their fingerprints
@@ -94,20 +95,25 @@ class Journal:
             path.unlink()  # of a run that was killed, or of an earlier version: they only take space
         self._written.keep_whole()  # new rows take the place of those that are lost
         self._recorded = self._rows = self._written.rows
-        del self._crc32[self._rows :], self._phash[self._rows :]
+        self._keep(self._rows)
         if not self._written:
             draft.unlink(missing_ok=True)
 
     def _take(self, record: Record, sound: Sequence[bool]) -> None:
         """Take in those rows of a record that are sound."""
         self.layout = record.layout
-        for column in (self._crc32, self._phash):
-            column.frombytes(bytes(max(0, record.first + len(sound) - len(column)) * column.itemsize))
         for i, (name, whole) in enumerate(zip(record.names, sound, strict=True)):
             if whole:
                 row = record.first + i
-                self._crc32[row], self._phash[row] = record.crc32[i], record.phash[i]
+                self._crc32.put(row, record.crc32[i])
+                self._phash.put(row, record.phash[i])
                 self._written.put(row, key_of(name))
+
+    def _keep(self, rows: int) -> None:
+        """Forget all rows behind the first ones."""
+        self._written.keep(rows)
+        self._crc32.keep(rows)
+        self._phash.keep(rows)
 
     def __contains__(self, sha256: str) -> bool:
         return sha256 in self._written
@@ -204,8 +210,8 @@ class Journal:
         except BaseException:
             self._truncate(first)  # on a full disk the records of the others need the space
             raise
-        self._crc32.extend(checksums)
-        self._phash.extend(map(self.phash, names))
+        self._crc32.extend(array("I", checksums))
+        self._phash.extend(array("Q", map(self.phash, names)))
         self._unrecorded += names
         for name in names:
             self._written.append(key_of(name))
@@ -240,9 +246,8 @@ class Journal:
             sync(self._draft().fileno())
         except BaseException:
             first = self._recorded
-            self._written.keep(first)
+            self._keep(first)
             self._unrecorded = []
-            del self._crc32[first:], self._phash[first:]
             self._truncate(first)
             raise
 
@@ -298,7 +303,7 @@ class Journal:
             return None
         self._close_file()
         self.reused_bytes = taken_disk(self.folder / DRAFT)
-        return Draft(self.folder / DRAFT, np.array(self._crc32[:count], np.uint32))
+        return Draft(self.folder / DRAFT, self._crc32.array()[:count])
 
     def phash(self, sha256: str) -> int:
         """Return the perceptual hash of an image that was taken in; 0 = unknown."""

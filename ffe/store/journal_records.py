@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,13 +77,12 @@ def check_same_spec(output: Path, record: Record, asked: ExtractSpec) -> None:
         )
 
 
-def read_records(output: Path) -> list[Record]:
-    """Return the records of an unfinished run for ``output``; nothing is locked, checked or changed."""
-    records = []
+def read_records(output: Path) -> Iterator[Record]:
+    """Yield the records of an unfinished run for ``output``; nothing is locked, checked or changed."""
     for path in sorted(journal_folder(output).glob("*.json")):
         with contextlib.suppress(OSError):  # the run has just ended
-            records.append(read_record(path))
-    return [record for record in records if record is not None]
+            if (record := read_record(path)) is not None:
+                yield record
 
 
 def has_rows(output: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +13,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
+from ffe.base.columns import kept
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.file_access import check_kind, unopened
 from ffe.base.file_stat import NO_STAMP
@@ -26,7 +28,7 @@ from ffe.store.checksums import read_tables, tables_digest
 from ffe.store.chunks import Blocks, DatasetBlocks, JoinedBlocks
 from ffe.store.compression import check_readable, compression_of
 from ffe.store.row_reader import RowReader
-from ffe.store.schema import Row, Skipped, text_of
+from ffe.store.schema import Row, Skipped, StoredTexts
 from ffe.store.virtual import Part, read_parts
 
 _CHUNK_CACHE_BYTES = 8 << 20  # for rows that are read one by one from compressed chunks
@@ -152,9 +154,10 @@ class FeatureStore:
         self._read_labels(_texts(json.loads(attrs["class_names"])), tables[schema.LABELS])
         count = len(self.labels)
         self.views: np.ndarray = tables[schema.VIEW]
-        self.paths, self.sha256, self.split = (text_of(tables[name]) for name in (schema.PATHS, schema.SHA256, schema.SPLIT))
-        self.phash: np.ndarray = tables.get(schema.PHASH, np.zeros(count, np.uint64)).astype(np.uint64, casting="safe")
-        self.group = tuple(map(composed, text_of(tables[schema.GROUP]))) if schema.GROUP in tables else ("",) * count
+        self.paths, self.sha256, self.split = (StoredTexts(tables[name]) for name in (schema.PATHS, schema.SHA256, schema.SPLIT))
+        phash = tables.get(schema.PHASH, np.zeros(count, np.uint64))
+        self.phash: np.ndarray = phash.astype(np.uint64, casting="safe", copy=False)
+        self.group = StoredTexts(tables.get(schema.GROUP, np.zeros(count, "S1")), composed)
         self.crc32: np.ndarray | None = tables[schema.CRC32] if sums else None
         self.stat = _stamps(tables, schema.STAT, count)
         skipped = tables[schema.SKIPPED].tolist()
@@ -227,7 +230,11 @@ class FeatureStore:
     @property
     def plain(self) -> np.ndarray:
         """The rows of the plain images, int64 (n,), ascending; all rows where there are no views."""
-        return np.flatnonzero(self.views == 0)
+        return self._plain
+
+    @cached_property
+    def _plain(self) -> np.ndarray:
+        return kept(np.flatnonzero(self.views == 0))
 
     def rows_of_views(self, images: np.ndarray) -> np.ndarray:
         """Return int64 (n, count): the row of each view of some images, given as int64 (n,); -1 where there is none."""
@@ -358,7 +365,7 @@ def _stamps(tables: Mapping[str, np.ndarray], name: str, rows: int) -> np.ndarra
     """Return stamps, int64 (rows, 2); files of earlier schemas have none."""
     if name not in tables:
         return np.full((rows, 2), NO_STAMP, np.int64)
-    return tables[name].astype(np.int64, casting="safe").reshape(-1, 2)
+    return tables[name].astype(np.int64, casting="safe", copy=False).reshape(-1, 2)
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -373,7 +380,7 @@ class _PartStore(FeatureStore):
 
     def drop_columns(self) -> None:
         """Let go of what the virtual file says of the same rows, once it is known that it speaks of this file."""
-        self.paths = self.sha256 = self.split = self.group = ()
+        self.paths = self.sha256 = self.split = self.group = StoredTexts(np.zeros(0, "S1"))
         self.phash, self.stat, self.crc32 = self.phash[:0], self.stat[:0], None
         self._rows = RowReader(self.blocks, None, self.path, ())
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import eq
+from typing import Any
 
 import h5py
 import numpy as np
 
+from ffe.base.columns import PIECE
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.file_stat import NO_STAMP, Stamp
 
@@ -89,9 +92,35 @@ def text_column(values: Iterable[str]) -> np.ndarray:
     return np.asarray(encoded, h5py.string_dtype("utf-8", max(1, *map(len, encoded), 1)))
 
 
-def text_of(column: np.ndarray) -> tuple[str, ...]:
-    """Return the N texts of a stored column, of this schema or an earlier one."""
-    return tuple(value.decode() for value in column.tolist())
+class StoredTexts(Sequence[str]):
+    """The texts of a stored column, of this schema or an earlier one: like a tuple of them, but made when they are asked for.
+
+    A UnicodeDecodeError says that they are none.
+    """
+
+    def __init__(self, column: np.ndarray, form: Callable[[str], str] = str) -> None:
+        self._column, self._form = column, form
+        if column.dtype.kind != "S" or (column.size and column.view(np.uint8).max() >= 0x80):
+            for _ in self:
+                pass
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return tuple(self._form(value.decode()) for value in self._column[index].tolist())
+        return self._form(self._column[index].decode())
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self._column), PIECE):
+            yield from self[start : start + PIECE]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
 
 
 def skipped_table(skipped: Sequence[Skipped]) -> np.ndarray:

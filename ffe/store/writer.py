@@ -15,6 +15,7 @@ import numpy as np
 
 from ffe._version import __version__
 from ffe.base.atomic import put_in_place
+from ffe.base.columns import PIECE, zeros
 from ffe.base.digests import canonical_json, path_digest
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.hdf5_checks import as_text
@@ -22,7 +23,7 @@ from ffe.base.openvino_ir import IrModel
 from ffe.base.system import reserve
 from ffe.specs import Compression, ExtractSpec, ViewsSpec, spec_digest
 from ffe.store import schema
-from ffe.store.checksums import read_tables, row_checksums, tables_digest
+from ffe.store.checksums import row_checksums, tables_digest
 from ffe.store.compression import compression_choice, deflate, filter_options
 from ffe.store.disk_space import file_bytes, model_bytes, text_bytes
 from ffe.store.hdf5_create import create_plain, new_file, open_existing
@@ -31,6 +32,9 @@ from ffe.store.journal_records import HEAD_BYTES
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row, Skipped
 from ffe.store.virtual import Part, create_virtual
+
+_NUMBERS = {schema.LABELS: "label", schema.VIEW: "view", schema.STAT: "stat", schema.PHASH: "phash"}  # names in a ``Row``
+_TEXTS = {schema.PATHS: "path", schema.SHA256: "sha256", schema.SPLIT: "split", schema.GROUP: "group"}
 
 
 def write_store(
@@ -118,19 +122,15 @@ def write_store(
             elif not plain:
                 data.write_compressed(file, compress)
             file[schema.DATA_LINK] = h5py.SoftLink(f"/{schema.FEATURES}")
-            file[schema.LABELS] = np.asarray([row.label for row in rows], np.int64)
-            file[schema.VIEW] = np.asarray([row.view for row in rows], np.int64)
-            file[schema.STAT] = np.asarray([row.stat for row in rows], np.int64).reshape(-1, 2)
-            file[schema.PHASH] = np.asarray([row.phash for row in rows], np.uint64)
-            file[schema.PATHS] = schema.text_column(row.path for row in rows)
-            for name in (schema.SHA256, schema.SPLIT, schema.GROUP):
-                file[name] = schema.text_column(getattr(row, name) for row in rows)
+            for name, column in _columns(rows).items():
+                file[name] = column
             file[schema.CRC32] = data.crc32
             file[schema.SKIPPED] = schema.skipped_table(skipped)
             file[schema.SKIPPED_STAT] = np.asarray([s.stat for s in skipped], np.int64).reshape(-1, 2)
             if quantized is not None:
                 _write_model(file, quantized)
-            file.attrs["tables_sha256"] = as_text(tables_digest(file, read_tables(file)))
+            written = {name: file[name] for name in schema.TABLES if name in file}
+            file.attrs["tables_sha256"] = as_text(tables_digest(file, written))
         put_in_place(made, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -144,6 +144,24 @@ def write_like(store: FeatureStore, path: Path, **changes: Any) -> None:
         place = {(row.path, row.view): i for i, row in enumerate(store.rows())}
         same["features"] = lambda row: store.raw_row(place[row.path, row.view])
     write_store(path, **{**same, **changes})
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, np.ndarray]:
+    """Return what rows say, as it is stored, by name."""
+    widths = dict.fromkeys(_TEXTS, 1)
+    for row in rows:
+        for name, field in _TEXTS.items():
+            widths[name] = max(widths[name], len(getattr(row, field).encode("utf-8", "replace")))
+    shapes = dict.fromkeys(_NUMBERS, (len(rows),)) | {schema.STAT: (len(rows), 2)}
+    columns = {name: zeros(shape, np.uint64 if name == schema.PHASH else np.int64) for name, shape in shapes.items()}
+    columns |= {name: zeros((len(rows),), h5py.string_dtype("utf-8", width)) for name, width in widths.items()}
+    for start in range(0, len(rows), PIECE):
+        some = rows[start : start + PIECE]
+        for name, field in _NUMBERS.items():
+            columns[name][start : start + PIECE] = [getattr(row, field) for row in some]
+        for name, field in _TEXTS.items():
+            columns[name][start : start + PIECE] = [getattr(row, field).encode("utf-8", "replace") for row in some]
+    return columns
 
 
 def _write_model(file: h5py.File, model: IrModel) -> None:
@@ -171,9 +189,11 @@ class _Features:
     step: int
 
     def __post_init__(self) -> None:
-        checksums = [None if self.recorded is None else self.recorded(row) for row in self.rows]
-        self._believed = np.asarray([checksum is None for checksum in checksums], bool)
-        self.crc32 = np.asarray([checksum or 0 for checksum in checksums], np.uint32)
+        self._believed, self.crc32 = np.ones(len(self.rows), bool), zeros((len(self.rows),), np.uint32)
+        if self.recorded is not None:
+            for i, row in enumerate(self.rows):
+                checksum = self.recorded(row)
+                self._believed[i], self.crc32[i] = checksum is None, checksum or 0
 
     def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the first row and the features (step, D) of each chunk, NaN behind the last row."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from ffe.base import columns
 from ffe.extraction.incremental import FoundRows
+from ffe.extraction.run import extract
 from ffe.images import url_source
 from ffe.images.sources import list_images
+from ffe.store import journal
 from ffe.store.schema import Row
-from tests.images.archives import put_tar, put_zip
+from tests.images.archives import class_files, put_tar, put_zip
 
 FEW, MANY = 2_000, 12_000
 
@@ -75,3 +79,25 @@ def test_a_row_takes_sixty_bytes_and_comes_back_whole(tmp_path: Path) -> None:
     assert list(rows) == list(range(0, MANY, 2))
     assert rows[4] == Row(records[4].path, f"{4:064x}", records[4].label, "", 0, 2**64 - 5, "", (4, -1))
     assert 5 not in rows
+
+
+def test_columns_in_files_and_in_memory_make_the_same_file(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From files and from an archive, the first time, and where nothing is new."""
+    photos, made = tmp_path / "photos", dict[str, list[bytes]]()
+    shutil.copytree(pictures, photos)
+    (photos / "cat" / "broken.png").write_bytes(b"no picture")
+    tar = put_tar(tmp_path / "photos.tar", {str(file.relative_to(photos)): file.read_bytes() for file in class_files(photos)})
+    for place, least in (("memory", 1 << 40), ("files", 1)):
+        monkeypatch.setattr(columns, "MAPPED_BYTES", least)
+        made[place] = []
+        for source in (photos, tar):
+            output = tmp_path / f"{place}-{source.stem}{source.suffix}.h5"
+            with monkeypatch.context() as fewer:
+                fewer.setattr(journal, "_COMMIT_SECONDS", 0.0)
+                assert extract(source, output, backbone="fake", batch_size=4).rows == 40
+            made[place].append(output.read_bytes())
+            assert extract(source, output, backbone="fake").changes.unchanged == 40
+            assert output.read_bytes() == made[place][-1]
+    assert made["memory"] == made["files"]

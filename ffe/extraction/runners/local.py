@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.system import cores
@@ -20,15 +20,16 @@ from ffe.images.loader import ImageStream
 
 def open_images(job: Job, positions: Sequence[int]) -> ImageStream:
     """Return the images of some records, being decoded as soon as they are asked for."""
-    counts = counts_of((job.records[i] for i in positions), job.views, len(positions))
-    views = [range(1 + count) for count in counts]
+    made: dict[str, Any] = {}
+    if job.views is not None:
+        counts = counts_of((job.records[i] for i in positions), job.views, len(positions))
+        made = {"views": lambda index: range(1 + counts[index]), "augment": job.views.augment}
     images = ImageStream(
         (job.records[i].file for i in positions),
         job.spec.preprocess,
         workers=job.options.workers,
         limits=job.options.limits,
-        views=views.__getitem__,
-        augment=None if job.views is None else job.views.augment,
+        **made,
     )
     if job.views is not None:
         images.ahead = max(2, images.ahead // (1 + job.views.count))

@@ -101,7 +101,7 @@ class RayPool(Pool):
         self._seen: tuple[float, list[Place]] = (-math.inf, [])
         self.setup: Setup | None = None  # until there is one, no process can begin
         self._setup: Any = None
-        self._files: Callable[[Span], tuple[list[Any], list[int]]] = lambda span: ([], [])
+        self._files: Callable[[Span], tuple[list[Any], Sequence[int]]] = lambda span: ([], [])
         self._known: Any = None
         self._owned = not self._ray.is_initialized()
         if self._owned:
@@ -135,7 +135,7 @@ class RayPool(Pool):
                 f"there as here, or {start}."
             ) from error
 
-    def prepare(self, setup: Setup, known: np.ndarray, files: Callable[[Span], tuple[list[Any], list[int]]]) -> None:
+    def prepare(self, setup: Setup, known: np.ndarray, files: Callable[[Span], tuple[list[Any], Sequence[int]]]) -> None:
         """Take what the next images need: the setup once, keys of known features, and what gives files and counts of views."""
         if self.setup is None:
             self.setup, self._setup = setup, self._ray.put(setup)
@@ -283,7 +283,7 @@ class RayRunner:
             self._opened = None
         setup = self._pool.setup or self._setup(plan)
 
-        def files(span: Span) -> tuple[list[Any], list[int]]:
+        def files(span: Span) -> tuple[list[Any], Sequence[int]]:
             records = [job.records[i] for i in read[span.first : span.first + span.count]]
             return [_absolute(record.file) for record in records], counts_of(records, job.views, len(records))
 
