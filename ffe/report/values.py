@@ -35,7 +35,7 @@ class Curves:
     train_accuracy: Sequence[float] = ()
     valid_accuracy: Sequence[float] = ()
     over_time: Sequence[tuple[float, float]] = ()  # (seconds since the beginning, validation accuracy); empty if unknown
-    note: str = ""  # what was trained when, in words; empty = the best dense head of a search
+    note: str = ""  # what was trained when, in words; empty = the first dense head of a search
     first: int = 1  # the number of the first epoch; 0 = the state before any
     kept: int | None = None  # place among these of the epoch whose weights were kept, from 0 on; None = unknown
 

@@ -570,7 +570,7 @@ def test_the_report_names_what_was_tuned(fake_store: Path, tmp_path: Path) -> No
     assert "<title>cat or dog</title>" in html
     for part in (
         "Leaderboard",
-        "The best dense head, epoch by epoch",
+        "The first dense head of the leaderboard, epoch by epoch",
         "Would more photos help?",
         "fake at 32x32",
         "dense, logistic",
