@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/{1,2})([^\s/?#'\"<>]*)@")
-_CONTAINER = re.compile(r"(abfss?|wasbs?):", re.IGNORECASE)  # their URLs have the name of a container before the @
+_CONTAINER = re.compile(r"(abfss?|az|wasbs?):", re.IGNORECASE)  # their URLs have the name of a container before the @
 _QUERY = re.compile(r"(?<=[^\s'\"<>])\?([^\s'\"<>#]*=[^\s'\"<>#]*)")
 _SECRET = re.compile(
     r"(x-amz-.*|x-goog-.*|x-oss-.*|awsaccesskeyid|googleaccessid|ossaccesskeyid|key-pair-id|policy|expires|signature|sig|hmac"

@@ -37,6 +37,14 @@ _PACKAGES = {
     **dict.fromkeys(("http", "https"), "aiohttp"),
     "hf": "huggingface_hub",
 }
+_CREDENTIALS = {  # where the library of a package looks for them, and what opens a public bucket
+    "s3fs": "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for a public bucket FSSPEC_S3='{\"anon\": true}'",
+    "gcsfs": "GOOGLE_APPLICATION_CREDENTIALS, or 'gcloud auth application-default login'; for a public bucket "
+    'FSSPEC_GS=\'{"token": "anon"}\'',
+    "adlfs": "AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY; for a public "
+    "container AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ANON=true",
+    "huggingface_hub": "HF_TOKEN, or 'hf auth login'",
+}
 # what says in a listing that an object was replaced: the first of them that is there
 _MARKS = ("ETag", "etag", "md5Hash", "crc32c", "generation", "blob_id", "checksum", "CRC", "sha256", "version_id")
 _TIMES = ("LastModified", "last_modified", "Last-Modified", "updated", "mtime", "created")
@@ -44,7 +52,8 @@ _TIMES = ("LastModified", "last_modified", "Last-Modified", "updated", "mtime", 
 _AGAIN = {408, 425, 429, 500, 502, 503, 504, 509, 520, 521, 522, 523, 524, 529}
 _RIGHTS = {401, 403}
 _GONE = {404, 410}
-_NETWORK = {"aiohttp", "aiobotocore", "azure", "botocore", "gcsfs", "httpcore", "httpx", "requests", "urllib3", "ssl", "asyncio"}
+_NETWORK = {"aiohttp", "aiobotocore", "azure", "botocore", "gcsfs", "httpcore", "httpcore2", "httpx", "httpx2"}
+_NETWORK |= {"requests", "urllib3", "ssl", "asyncio"}
 _NO_CREDENTIALS = ("NoCredentials", "PartialCredentials", "DefaultCredentials", "ClientAuthentication", "ProfileNotFound")
 
 _T = TypeVar("_T")
@@ -90,7 +99,9 @@ def opened(url: str) -> tuple[Any, str]:
     except ImportError as error:
         packages = _packages(url)
         raise SourceError(missing(f"Reading from '{redacted(url)}'", *packages) if packages else one_line(error)) from error
-    except ValueError as error:
+    except Exception as error:
+        if set(_packages(url)) & set(_CREDENTIALS):  # its library is there, and does not begin
+            raise SourceError(f"'{redacted(url)}' cannot be read: {one_line(error)}; {who_you_are(url)}.") from error
         raise SourceError(
             f"'{redacted(url)}' cannot be read ({one_line(error)}); give a URL that fsspec opens, such as s3://, gs://, az://, "
             "hf:// or https://, or a folder or CSV on this machine."
@@ -98,6 +109,12 @@ def opened(url: str) -> tuple[Any, str]:
     if hasattr(files, "retries") and protocols[:1] in (["s3"], ["s3a"]):
         files.retries = 1
     return files, path
+
+
+def who_you_are(url: str) -> str:
+    """Return what to do so that the libraries of a URL find the user's credentials."""
+    named = [_CREDENTIALS[package] for package in _packages(url) if package in _CREDENTIALS]
+    return f"give its library your credentials as it wants them{f' ({named[0]})' if named else ''}"
 
 
 def _packages(url: str) -> list[str]:
@@ -278,6 +295,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _status(error: BaseException) -> int | None:
     """Return the HTTP status in an error of one of many libraries, or None."""
+    if str(error).startswith("Forbidden: "):  # gcsfs says it in words alone
+        return 403
     response = getattr(error, "response", None)
     found = [
         response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None,

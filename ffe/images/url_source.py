@@ -16,7 +16,7 @@ from ffe.errors import DecodeError, SourceError
 from ffe.images.folder_layout import has_image_suffix
 from ffe.images.folder_walk import is_passed_over
 from ffe.images.image_handle import READERS, ImageHandle
-from ffe.images.object_store import Failures, Unreachable, opened, read_object, stamp_of, tried
+from ffe.images.object_store import Failures, Unreachable, opened, read_object, stamp_of, tried, who_you_are
 from ffe.redaction import redacted
 
 _LISTS_NOTHING = ("http", "https")
@@ -137,10 +137,7 @@ def unlisted(url: str, error: DecodeError) -> str:
     if isinstance(error, Unreachable) and url_protocol(url) in _LISTS_NOTHING:
         return f"'{shown}' cannot be read: {why}."
     if isinstance(error, Unreachable):
-        return (
-            f"'{shown}' cannot be read: {why}; give its library your credentials as it wants them (for s3: AWS_PROFILE, or "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for a public bucket FSSPEC_S3='{\"anon\": true}')."
-        )
+        return f"'{shown}' cannot be read: {why}; {who_you_are(url)}."
     return f"'{shown}' cannot be read: {why}; check the URL."
 
 

@@ -189,6 +189,18 @@ def hidden_failure() -> FileNotFoundError:
             "unreadable",
             "you have no right to read it (AnswerError: [Errno 5] status 403 of https://host/1.jpg)",
         ),
+        (
+            OSError("Forbidden: b/photos/1.jpg"),
+            1,
+            "unreadable",
+            "you have no right to read it (OSError: Forbidden: b/photos/1.jpg)",
+        ),
+        (
+            type("ConnectError", (Exception,), {"__module__": "httpx2"})("refused"),
+            object_store.TRIES,
+            "unreadable",
+            "it did not come in 7 tries (ConnectError: refused)",
+        ),
         (AnswerError(400), 1, "unreadable", "AnswerError: [Errno 5] status 400 of https://host/1.jpg"),
         (
             AnswerError(503),
@@ -359,8 +371,7 @@ def test_a_bucket_without_credentials(bucket: Bucket, monkeypatch: pytest.Monkey
         list_images("bucket://b/photos")
     assert str(raised.value) == (
         "'bucket://b/photos' cannot be read: no credentials were found for it (NoCredentialsError: Unable to locate "
-        "credentials); give its library your credentials as it wants them (for s3: AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
-        "AWS_SECRET_ACCESS_KEY; for a public bucket FSSPEC_S3='{\"anon\": true}')."
+        "credentials); give its library your credentials as it wants them."
     )
 
 
@@ -382,6 +393,38 @@ def test_sources_that_are_none(bucket: Bucket, source: str, text: str) -> None:
         list_images(Path(source))
 
 
+@pytest.mark.parametrize(
+    ("url", "where"),
+    [
+        (
+            "s3://x",
+            "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for a public bucket FSSPEC_S3='{\"anon\": true}'",
+        ),
+        (
+            "gs://x",
+            "GOOGLE_APPLICATION_CREDENTIALS, or 'gcloud auth application-default login'; for a public bucket "
+            'FSSPEC_GS=\'{"token": "anon"}\'',
+        ),
+        (
+            "zip://a::az://x/a.zip",
+            "AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY; for a public "
+            "container AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ANON=true",
+        ),
+        ("hf://datasets/me/x", "HF_TOKEN, or 'hf auth login'"),
+    ],
+)
+def test_a_library_that_does_not_begin_without_credentials(monkeypatch: pytest.MonkeyPatch, url: str, where: str) -> None:
+    """Some say so at once and not when something is read: Google's by an error of its own, Azure's by a ValueError."""
+    refuse = type("DefaultCredentialsError", (Exception,), {})("not found")
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda *_, **__: (_ for _ in ()).throw(refuse))
+    with pytest.raises(SourceError) as raised:
+        list_images(url)
+    assert str(raised.value) == (
+        f"'{url}' cannot be read: DefaultCredentialsError: not found; "
+        f"give its library your credentials as it wants them ({where})."
+    )
+
+
 def test_a_missing_package_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fsspec.core.url_to_fs", lambda *_, **__: (_ for _ in ()).throw(ImportError("no")))
     with pytest.raises(SourceError, match=r"^Reading from 'gs://x' needs the package gcsfs, which is not installed; install"):
@@ -398,6 +441,7 @@ def test_a_missing_package_names_itself(monkeypatch: pytest.MonkeyPatch) -> None
         ),
         ("https://a.blob.core.windows.net/c/1.jpg?sv=2&se=3&sig=a%2B=", "https://a.blob.core.windows.net/c/1.jpg"),
         ("abfs://container@account.dfs.core.windows.net/1.jpg", "abfs://container@account.dfs.core.windows.net/1.jpg"),
+        ("az://container@account.dfs.core.windows.net/1.jpg", "az://container@account.dfs.core.windows.net/1.jpg"),
         ("https://h/1.jpg?access_key=S&subscription-key=S&apiKey=S&monkey=1", "https://h/1.jpg?monkey=1"),
         ("sftp://me@host/photos", "sftp://host/photos"),
         ("hf://datasets/me/pets@main/cat/1.jpg", "hf://datasets/me/pets@main/cat/1.jpg"),
