@@ -97,7 +97,7 @@ class _Group:
             self._read += len(images)
             if self._read >= self._rows:
                 self._file.close()
-                self._batches = iter(())  # it holds what it has read
+                self._file, self._batches = None, iter(())  # they hold their buffers
             _forget_oldest()
         first, images = next(piece for piece in reversed(self.pieces) if piece[0] <= row)
         return images[row - first]
