@@ -38,6 +38,7 @@ class Cloud:
         put: writes an object of (its path below the root, its content).
         wrong: the same environment with a secret that opens nothing.
         refused: paths below the root that nobody has the right to read.
+        asked: the number of requests, since a test set it to 0.
         reads: the paths whose content was asked for, since a test emptied it.
     """
 
@@ -47,6 +48,7 @@ class Cloud:
     put: Callable[[str, bytes], None]
     wrong: dict[str, str]
     refused: set[str] = field(default_factory=set)
+    asked: int = 0
     reads: list[str] = field(default_factory=list)
 
 
@@ -92,7 +94,8 @@ def _server(answer: Callable[[str, str, dict[str, str], bytes], Answer]) -> Iter
 
 
 def _watched(cloud: Cloud, method: str, path: str) -> bool:
-    """Note a request that asks for the content of a photo; return whether it is refused."""
+    """Note a request that asks for the content of a photo, and count all; return whether it is refused."""
+    cloud.asked += 1
     parts = urlsplit(path)
     name = unquote(parts.path)
     if method != "GET" or ("/storage/v1/" in name and "alt=media" not in parts.query):

@@ -197,7 +197,21 @@ def _cat(files: Any, path: str, start: int, end: int, seconds: float) -> bytes:
         from fsspec.asyn import sync
 
         return sync(files.loop, _in_time, files._cat_file, path, start, end, seconds)
+    if files.protocol == "hf" and hasattr(where := files.resolve_path(path), "repo_id"):
+        return _cat_of_hub(files, where, start, end, seconds)
     return files.cat_file(path, start=start, end=end)
+
+
+def _cat_of_hub(files: Any, where: Any, start: int, end: int, seconds: float) -> bytes:
+    """Read from Hugging Face: its own file system lists and keeps, in each thread, all that lies beside what is read."""
+    from huggingface_hub import get_session, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+    kind = {"repo_type": where.repo_type, "revision": where.revision, "endpoint": files.endpoint}
+    headers = {**build_hf_headers(token=files.token), "Range": f"bytes={start}-{end - 1}"}
+    answer = get_session().get(hf_hub_url(where.repo_id, where.path_in_repo, **kind), headers=headers, timeout=seconds)
+    hf_raise_for_status(answer)
+    return bytes(answer.content)
 
 
 async def _in_time(function: Callable[..., Any], path: str, start: int, end: int, seconds: float) -> Any:

@@ -17,6 +17,7 @@ from cloud_servers import CLOUDS, Cloud
 from feature_files import differences
 
 from ffe.commands.tune import train
+from ffe.images.image_handle import READERS
 from ffe.store.reader import FeatureStore
 
 pytestmark = pytest.mark.slow
@@ -47,6 +48,7 @@ def ffe(*arguments: object, code: int = 0, **environment: str) -> str:
 def extract(cloud: Cloud, source: object, output: Path) -> list[str]:
     """Extract, and return what was read, sorted."""
     cloud.reads.clear()
+    cloud.asked = 0
     ffe("extract", source, "-o", output, "--backbone", "fake", **cloud.environment)
     return sorted(set(cloud.reads))
 
@@ -57,6 +59,7 @@ def test_a_folder_of_classes(cloud: Cloud, pictures: Path, fake_store: Path, tmp
     cloud.refused.add(names[0])
     assert extract(cloud, cloud.root, output) == names
     assert cloud.reads.count(names[0]) == 1  # what is refused is not asked for again and again
+    assert cloud.asked <= len(names) + READERS + 8  # a thread may ask for what all of it is in
     with FeatureStore(output) as store:
         (skipped,) = store.skipped
         assert (skipped.path, skipped.reason) == (names[0], "unreadable")
