@@ -38,7 +38,7 @@ _INSTEAD = "--engine keras"
 # The last bits of these grow on their way through the layers, so that no test with random weights can hold both ways to be equal
 # to 5e-5 of the largest feature: mobilenetv2_1.4 came out 5.6e-5 apart, efficientnetv2b0 3.1e-4, and efficientnetv2s half of it,
 # as it does where the pixels change by 1e-6.
-_THROUGH_TENSORFLOW = ("EfficientNetV2", "MobileNetV2")
+THROUGH_TENSORFLOW = ("EfficientNetV2", "MobileNetV2")
 
 
 def convert(spec: ExtractSpec, weights: Weights) -> IrModel:
@@ -51,7 +51,7 @@ def convert(spec: ExtractSpec, weights: Weights) -> IrModel:
     """
     import_openvino()
     foreign = source_of(spec.backbone.name) is not None
-    if foreign or find(spec.backbone.name).application.startswith(_THROUGH_TENSORFLOW) or _is_from_here(spec):
+    if foreign or find(spec.backbone.name).application.startswith(THROUGH_TENSORFLOW) or _is_from_here(spec):
         return convert_here(spec, weights)
     try:
         model: IrModel = apart(convert_here, spec, weights)
