@@ -89,11 +89,12 @@ def refuse_tables(images: tuple[str, ...], command: str, evaluate: str | None = 
     """Refuse lists and feature files where images are wanted, if there is nothing else: say which ``command`` takes them."""
     if not all(kinds := [_table(image) for image in images]):
         return
-    what = f"'{images[0]}' is a {kinds[0]}, not a picture"
-    instead = f"for a list of paths with one on each line, write '{command} - < paths.txt'"
-    if evaluate is not None:
-        instead += f"; for a CSV with labels, or a feature file, '{evaluate}'"
-    raise click.UsageError(f"{what}; {instead}.")
+    if kinds[0] == "list":
+        instead = f"for paths with one on each line write '{command} - < paths.txt'"
+        instead += "" if evaluate is None else f", and for a CSV with labels '{evaluate}'"
+    else:
+        instead = "give the photos that it was made of" + ("" if evaluate is None else f", or write '{evaluate}'")
+    raise click.UsageError(f"'{images[0]}' is a {kinds[0]}, not a picture; {instead}.")
 
 
 def _table(image: str) -> str:

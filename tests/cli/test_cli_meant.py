@@ -104,11 +104,15 @@ def test_lists_and_feature_files_are_no_pictures(
     Path("list.csv").write_text("path,label\na.png,cat\n")
     shutil.copy(fake_store, "f.h5")
     model = () if command == "label" else ("m.ffe",)
-    paths = f"for a list of paths with one on each line, write '{' '.join(('ffe', command, *model))} - < paths.txt'"
-    for name, kind in (("list.csv", "list"), ("f.h5", "feature file")):
-        more = f"; for a CSV with labels, or a feature file, 'ffe evaluate m.ffe {name}'" if model else ""
+    paths = f"for paths with one on each line write '{' '.join(('ffe', command, *model))} - < paths.txt'"
+    with_labels = ", and for a CSV with labels 'ffe evaluate m.ffe list.csv'" if model else ""
+    stored = ", or write 'ffe evaluate m.ffe f.h5'" if model else ""
+    for name, sentence in (
+        ("list.csv", f"'list.csv' is a list, not a picture; {paths}{with_labels}."),
+        ("f.h5", f"'f.h5' is a feature file, not a picture; give the photos that it was made of{stored}."),
+    ):
         code, text = said(command, *model, name)
-        assert (code, text.endswith(f"'{name}' is a {kind}, not a picture; {paths}{more}.")) == (2, True), text
+        assert (code, text.endswith(sentence)) == (2, True), text
 
 
 @pytest.mark.parametrize("url", ["https://example.org/photos.zip", "s3://bucket/photos", "file:///tmp/photos"])
