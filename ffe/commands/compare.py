@@ -112,7 +112,8 @@ def compare(
         check_place(folder / f"{name}.ffe", overwrite=True)
     _check_stages(options)
     runner = RoadRunner(options)
-    assigned = _split_once(SplitCsv(found, folder / "split.csv"), runner, found.class_names)
+    split = SplitCsv(found, folder / "split.csv")  # held to the end: it knows what opens signed URLs
+    assigned = _split_once(split, runner, found.class_names)
 
     import keras  # before the first of the roads, which would seem slow with it
     import keras_tuner  # noqa: F401

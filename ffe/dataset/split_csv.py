@@ -18,6 +18,7 @@ from ffe.dataset.load_features import rows_to_group
 from ffe.dataset.photo_list import listed_names
 from ffe.dataset.table import ImageTable, table_of_store
 from ffe.errors import SourceError
+from ffe.images.csv_list import SignedUrls
 from ffe.images.sources import Scan, list_images
 from ffe.splits.groups import find_groups
 from ffe.store.reader import FeatureStore
@@ -44,6 +45,7 @@ class SplitCsv:
         self._found = found
         self._records = [record for record in found.records if record.label >= 0]
         self._names = listed_names([record.file for record in self._records], path.parent)
+        self._signed = SignedUrls(path, (record.file for record in self._records))  # which the CSV does not have
         self._given = {name: record.split for name, record in zip(self._names, self._records, strict=True)}
         try:
             before = {record.path: record.split for record in list_images(path).records}

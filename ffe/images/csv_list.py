@@ -6,9 +6,10 @@ import codecs
 import csv
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
+from weakref import WeakValueDictionary
 
 from ffe.base.columns import Texts
 from ffe.base.digests import DigestIndex, key_of
@@ -18,7 +19,7 @@ from ffe.base.urls import Place, is_url, local_file, url_below, url_parent
 from ffe.errors import SourceError
 from ffe.images.file_names import on_disk
 from ffe.images.records import SPLIT_NAMES, Finding, LabelledPath, LabelledPaths
-from ffe.images.url_source import read_text_at
+from ffe.images.url_source import ImageObject, read_text_at
 from ffe.redaction import redacted
 
 COLUMNS = ("path", "label", "split", "group")
@@ -36,6 +37,21 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+
+
+class SignedUrls(dict[str, str]):
+    """Signed URLs of images, by their names in a list of ffe's own that has these alone: it is read with them while this is held.
+
+    ``files`` are the images, ``path`` is where the list lies.
+    """
+
+    def __init__(self, path: Path, files: Iterable[object]) -> None:
+        images = (file for file in files if isinstance(file, ImageObject) and file.path is None)
+        super().__init__({image.name: image.url for image in images if image.url != image.name})
+        _signed[os.path.abspath(path)] = self
+
+
+_signed = WeakValueDictionary[str, SignedUrls]()
 
 
 def encoding_of(head: bytes) -> str | None:
@@ -137,6 +153,7 @@ class _Reader:
         self.images = LabelledPaths()
         self._path = path
         self._folder = path.parent if isinstance(path, Path) else url_parent(url)
+        self._signed = _signed.get(os.path.abspath(path)) or {}
         self._header = header
         self._delimiter = delimiter
         self._places = DigestIndex()  # where the images lie
@@ -215,7 +232,7 @@ class _Reader:
     def _spelt(self, name: str) -> tuple[str, str]:
         """Return a path as it is kept, and the URL that it is read from; empty = it is a file of this machine."""
         if is_url(name):
-            return redacted(name), name
+            return redacted(name), self._signed.get(name, name)
         if not isinstance(self._folder, Path):
             return redacted(f"{_ANY_HOST}{name}").removeprefix(_ANY_HOST), url_below(self._folder, name)
         if not name.isascii() and (there := on_disk(self._folder / name)) != self._folder / name:

@@ -458,12 +458,23 @@ def test_no_secret_is_stored(bucket: Bucket, pictures: Path, tmp_path: Path) -> 
     lines = ["path,label"]
     for i, name in enumerate(sorted(rows_of(pictures))):
         bucket.pipe_file(f"/b/photos/{name}?X-Amz-Signature=f00dfeed{i}", (pictures / name).read_bytes())
+        bucket.rm_file(f"/b/photos/{name}")
         lines.append(f"bucket://b/photos/{name}?X-Amz-Signature=f00dfeed{i},{name.split('/')[0]}")
     (tmp_path / "list.csv").write_text("\n".join(lines))
     run(tmp_path / "list.csv", tmp_path / "f.h5")
     assert set(rows(tmp_path / "f.h5")) == {f"bucket://b/photos/{name}" for name in rows_of(pictures)}
     assert b"f00dfeed" not in (tmp_path / "f.h5").read_bytes()
-    assert verify(tmp_path / "f.h5", recompute=2).recomputed == 2  # it goes back through the list
+    assert verify(tmp_path / "f.h5", recompute=2, source=tmp_path / "list.csv").recomputed == 2  # it goes back through the list
+    split = SplitCsv(scan(tmp_path / "list.csv"), tmp_path / "split.csv")  # of compare and bakeoff: it has names alone
+    assert b"f00dfeed" not in split.path.read_bytes()
+    run(split.path, tmp_path / "split.h5")
+    assert rows(tmp_path / "split.h5") == rows(tmp_path / "f.h5")
+    assert b"f00dfeed" not in (tmp_path / "split.h5").read_bytes()
+    assert verify(tmp_path / "split.h5", recompute=2, source=tmp_path / "list.csv").recomputed == 2
+    path = split.path
+    del split
+    with pytest.raises(SourceError, match="None of the 40 files could be read"):
+        run(path, tmp_path / "other.h5")
     bucket.pipe_file("/b/list.csv", "\n".join(lines).replace("bucket://b/", "").encode())
     record = list_images("bucket://b/list.csv").records[0]
     assert record.path == f"photos/{sorted(rows_of(pictures))[0]}"
