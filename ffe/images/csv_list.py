@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 from weakref import WeakValueDictionary
@@ -153,7 +153,7 @@ class _Reader:
         self.images = LabelledPaths()
         self._path = path
         self._folder = path.parent if isinstance(path, Path) else url_parent(url)
-        self._signed = _signed.get(os.path.abspath(path)) or {}
+        self._signed: Mapping[str, str] = _signed.get(os.path.abspath(path)) or {}
         self._header = header
         self._delimiter = delimiter
         self._places = DigestIndex()  # where the images lie
