@@ -28,7 +28,7 @@ MAPPED_BYTES = 256 << 10  # of a column, from which on it lies in a file
 _MOST_FILES = 256  # for each is open
 _files: WeakSet[mmap] = WeakSet()
 _LEAST_BYTES = 64
-PIECE = 1 << 13  # values that are made at once
+PIECE = 1 << 10  # values that are made at once
 
 
 def room(size: int) -> memoryview:

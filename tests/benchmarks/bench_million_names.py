@@ -146,8 +146,10 @@ def test_whole_runs_at_the_driver(tmp_path: Path, kind: str) -> None:
             said.append(json.loads(told.splitlines()[-1]))
     for which, (few, many) in enumerate(zip(said[:2], said[-2:], strict=True), 1):
         peak, end = ((many[what] - few[what]) / (PICTURES[-1] - PICTURES[0]) for what in ("peak", "held"))
+        within = (many["later"] - many["first"]) / (PICTURES[-1] - PICTURES[0])
         print(
-            f"{kind}, {RUNNER}, run {which}: {peak:.0f} bytes a picture at the peak ({many['when']}), {end:.0f} at the end; "
+            f"{kind}, {RUNNER}, run {which}: {peak:.0f} bytes a picture at the peak ({many['when']}), {end:.0f} at the end, "
+            f"{within:.0f} from picture {PICTURES[0]:,} of the larger run on; "
             f"{many['seconds']:.1f} s of processor for {PICTURES[-1]:,}, {many['peak'] / 1e6:.0f} MB",
             flush=True,
         )
@@ -159,11 +161,13 @@ class Memory(threading.Thread):
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.peak, self.phase, self.when = 0, "listing", ""
+        self.first = self.later = 0  # once so many were computed as the smaller run has, and the peak from there on
 
     def run(self) -> None:
         while True:
             if (now := held()) > self.peak:
                 self.peak, self.when = now, self.phase
+            self.later = max(self.later, now) if self.first else 0
             time.sleep(0.005)
 
 
@@ -197,10 +201,12 @@ def main(source: str, output: str, runner: str) -> None:
 
     def progress(told: object) -> None:
         memory.phase = "computing" if told.done < told.total else "writing"  # type: ignore[attr-defined]
+        memory.first = memory.first or (held() if told.done >= PICTURES[0] else 0)  # type: ignore[attr-defined]
 
     extract(source, output, progress=progress, **options)
     seconds = time.process_time() - started
-    print(json.dumps({"peak": memory.peak, "held": held(), "when": memory.when, "seconds": seconds}))
+    said = {name: getattr(memory, name) for name in ("peak", "when", "first", "later")}
+    print(json.dumps({**said, "held": held(), "seconds": seconds}))
 
 
 if __name__ == "__main__":
