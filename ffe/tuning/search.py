@@ -171,9 +171,11 @@ def search(
     cache, trials = KernelCache(problem.features), list[Trial]()
     waiting = list(searches)
     while waiting:
-        for head in list(waiting):
+        for head in waiting[:1] if not trials and spec.trials is None else list(waiting):
             elapsed = time.monotonic() - started
             count = head.at_once if spec.trials is None else max(2, min(_MOST_AT_ONCE, spec.trials // _CALLS))
+            if spec.trials is None and len(trials) < 2:  # the very first is told alone, and soon; the rest of its batch follows
+                count = max(1, count - 1) if trials else 1
             if spec.seconds is not None:
                 left = spec.seconds - elapsed - (afterwards(rank(trials)[0]) if trials else 0.0)
                 count = min(count, _affordable(head, left, (expected or {}).get(head.name, 0.0), first=not trials))

@@ -213,6 +213,15 @@ def test_heads_take_turns_and_report_after_each_batch(problem: Problem, fake: Fa
     assert [trial.finished for progress in seen for trial in progress.new] == sorted(t.finished for t in board)
 
 
+def test_the_very_first_trial_is_told_alone(problem: Problem, fake: FakeEvaluators) -> None:
+    """The other trials of its batch follow, and all are those that a whole batch would have."""
+    seen: list[SearchProgress] = []
+    search(problem, SearchSpec(("svm", "forest")), seen.append)
+    assert [(name, len(sets)) for name, sets, _, _ in fake.calls[:3]] == [("svm", 1), ("svm", 11), ("forest", 1)]
+    assert [progress.done for progress in seen[:3]] == [1, 12, 13]
+    assert [trial.default for trial in seen[0].new] == [True]
+
+
 def test_the_longest_training_is_that_of_the_search(problem: Problem, fake: FakeEvaluators) -> None:
     search(problem, SearchSpec(("dense",), trials=4, epochs=7))
     assert {parameters["epochs"] for parameters in fake.sets} == {7}
