@@ -178,7 +178,7 @@ class Job:
     @property
     def source(self) -> str:
         """Where the images come from, as a feature file records it."""
-        root = self.found.root
+        root = self.found.opened_by or self.found.root
         return (
             os.fspath(root if isinstance(root, str) else root.resolve())
             .encode("utf-8", "surrogateescape")

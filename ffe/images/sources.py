@@ -8,7 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
@@ -65,6 +65,7 @@ class Scan:
     # folders without files
     left_out: tuple[tuple[str, str], ...] = ()
     findings: tuple[Finding, ...] = ()  # what a user should know of it, the gravest first
+    opened_by: Place | None = None  # the list without which no image is found again: its URLs hold secrets, names have none
 
 
 def scan(source: str | os.PathLike[str], output: Path | None = None) -> Scan:
@@ -99,7 +100,7 @@ def list_images(source: str | os.PathLike[str], output: Path | None = None) -> S
     if path.is_dir():
         found = _scan_local(path, FolderWalk(path, None if output is None else os.path.realpath(output)))
     elif path.suffix.lower() in _LISTS:
-        found = _scan_list(path.parent, *read_list(path))
+        found = _scan_list(path.parent, *read_list(path), path)
     elif path.suffix.lower() == ".parquet" and (rows := listed_rows(path)) is not None:
         found = _scan_list(path.parent, *read_rows(path, rows))
     elif is_archive(path):
@@ -114,7 +115,7 @@ def list_images(source: str | os.PathLike[str], output: Path | None = None) -> S
 
 def _at_url(url: str) -> Scan:
     if url_suffix(url) in _LISTS:
-        return _scan_list(UrlPath(redacted(url_parent(url))), *read_list(UrlPath(redacted(url)), url))
+        return _scan_list(UrlPath(redacted(url_parent(url))), *read_list(UrlPath(redacted(url)), url), UrlPath(redacted(url)))
     if is_archive(url):
         return _scan_archives(*shards_at(url), redacted(url))
     walk = UrlWalk(url)
@@ -124,7 +125,7 @@ def _at_url(url: str) -> Scan:
     return _make_scan(walk.root, kind, images, left_out, findings, held=walk.images(numbers))
 
 
-def _scan_list(root: Place, lines: Sequence[LabelledPath], findings: Sequence[Finding]) -> Scan:
+def _scan_list(root: Place, lines: Sequence[LabelledPath], findings: Sequence[Finding], place: Place | None = None) -> Scan:
     numbers, urls, members = Numbers("q"), Texts(), dict[int, ImageFile]()  # of what is asked for, and of members of archives
     for i, line in enumerate(lines):
         alone = bool(line.url) and split_name(line.url) is None
@@ -139,7 +140,9 @@ def _scan_list(root: Place, lines: Sequence[LabelledPath], findings: Sequence[Fi
         return asked[numbers[i]] if numbers[i] >= 0 else members.get(i) or image_at(root, lines[i].path)
 
     held = Made(len(lines), file_of) if urls or members else ()
-    return _make_scan(root, "csv", lines, [], findings, lambda path: image_at(root, path), held)
+    secrets = any(not line.url.endswith(line.path) and redacted(line.url) != line.url for line in lines if line.url)
+    found = _make_scan(root, "csv", lines, [], findings, lambda path: image_at(root, path), held)
+    return replace(found, opened_by=place) if secrets else found
 
 
 def _scan_local(root: Path, walk: FolderWalk) -> Scan:
