@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ffe.base.digests import DigestIndex, key_of
 from ffe.base.text import counted, few, no_formula, quoted
 from ffe.dataset.label_next import By, Candidates, most_kept, spread_out
 from ffe.dataset.photo_list import write_list
@@ -86,7 +87,7 @@ class Choice:
         if not splits:
             log.warning("the model keeps no list of its photos (--anonymous), so those that it knows are not left out")
         self._known: Collection[str] = {row.sha256 for row in splits}
-        self._seen: set[str] = set()
+        self._seen = DigestIndex()
         self._candidates = Candidates.none()
         self.labelled = self.known = self.copies = 0
         self.skipped: list[str] = []
@@ -96,10 +97,11 @@ class Choice:
         if sha256 in self._known:
             self.known += 1
             return False
-        self.copies += sha256 in self._seen
-        new = sha256 not in self._seen
-        self._seen.add(sha256)
-        return new
+        if sha256 in self._seen:
+            self.copies += 1
+            return False
+        self._seen.append(key_of(sha256))
+        return True
 
     def add(self, rows: np.ndarray, features: np.ndarray, probabilities: np.ndarray) -> None:
         """Take in photos with larger numbers than those before."""
@@ -124,7 +126,7 @@ class Choice:
 
     def rows(self) -> list[int]:
         """Choose, and return the numbers of the chosen photos."""
-        if not self._seen:
+        if not len(self._seen):
             self._refuse()
         self._chosen = spread_out(self._candidates, self._count)
         return self._candidates.rows[self._chosen].tolist()

@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 # a command that waits, with a folder of each kind: one that goes with a block, and one that goes when the process ends
 _CODE = """
-import sys, tempfile, time
+import signal, sys, tempfile, time
+for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # nohup ignores one
+    signal.signal(number, signal.SIG_DFL)
 import ffe.cli.cache as module
 from ffe.base.system import _temporary_folder
 from ffe.cli import main
