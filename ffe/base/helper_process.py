@@ -59,8 +59,9 @@ class HelperProcess:
             except BaseException as error:  # else its answer would be taken for that of the next call
                 self._process.terminate()
                 try:
-                    self._process.wait(_PATIENCE)
-                except subprocess.TimeoutExpired:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self._process.wait(_PATIENCE)
+                finally:  # a second Ctrl-C does not leave it behind
                     self._process.kill()
                     self._process.wait()
                 if not isinstance(error, (OSError, EOFError, pickle.UnpicklingError)):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ffe.base.file_access import HDF5_SIGNATURE, first_bytes
 from ffe.base.text import plain
 from ffe.base.urls import is_url
 from ffe.cli import DONE_BUT_SKIPPED
@@ -100,12 +101,12 @@ def refuse_tables(images: tuple[str, ...], command: str, evaluate: str | None = 
 def _table(image: str) -> str:
     """Return ``list`` or ``feature file`` of a file that is one by its name and its first bytes; empty for all others."""
     ending = os.path.splitext(image)[1].lower()
-    if ending not in {".csv", ".tsv", ".txt", ".h5", ".hdf5"} or not os.path.isfile(image):
+    if ending not in {".csv", ".tsv", ".txt", ".h5", ".hdf5"}:
         return ""
-    with contextlib.suppress(OSError), open(image, "rb") as file:
-        head = file.read(PEEK_BYTES)
+    with contextlib.suppress(OSError):
+        head = first_bytes(Path(image), PEEK_BYTES)
         if ending in {".h5", ".hdf5"}:
-            return "feature file" if head.startswith(b"\x89HDF") else ""
+            return "feature file" if head.startswith(HDF5_SIGNATURE) else ""
         return "" if is_image(head) else "list"
     return ""
 

@@ -27,18 +27,18 @@ class HeldImages:
 
 def held_images(stores: Iterable[FeatureStore | None]) -> HeldImages:
     """Gather the plain images of open feature files; there may be none of a file."""
-    held = [(store, store.plain) for store in stores if store is not None]
+    held = [(store, store.plain, (*store.class_names, "")) for store in stores if store is not None]  # label -1 is the last
 
-    def column(value: Callable[[FeatureStore, int], _V]) -> Sequence[_V]:
-        def of(store: FeatureStore, plain: np.ndarray) -> Sequence[_V]:
-            return Made(len(plain), lambda i: value(store, int(plain[i])))
+    def column(value: Callable[[FeatureStore, int, Sequence[str]], _V]) -> Sequence[_V]:
+        def of(store: FeatureStore, plain: np.ndarray, names: Sequence[str]) -> Sequence[_V]:
+            return Made(len(plain), lambda i: value(store, int(plain[i]), names))
 
         return joined([of(*one) for one in held])
 
     return HeldImages(
-        column(lambda store, row: store.paths[row]),
-        column(lambda store, row: store.sha256[row]),
-        column(lambda store, row: (*store.class_names, "")[store.labels[row]]),  # -1 is the last
-        column(lambda store, row: store.split[row]),
-        column(lambda store, row: int(store.stat[row, 0])),
+        column(lambda store, row, _: store.paths[row]),
+        column(lambda store, row, _: store.sha256[row]),
+        column(lambda store, row, names: names[store.labels[row]]),
+        column(lambda store, row, _: store.split[row]),
+        column(lambda store, row, _: int(store.stat[row, 0])),
     )

@@ -92,7 +92,6 @@ class _Writer:
     def __init__(self) -> None:
         self._layers: dict[str, _Layer] = {}
         self._same: dict[str, str] = {}  # operation of the network -> layer that computes it
-        self._last = ""
 
     def add(self, node: Any) -> None:
         kind = node.get_type_name()
@@ -100,17 +99,17 @@ class _Writer:
         if write is None:
             raise _refusal(kind)
         write(node)
-        self._last = self._same[node.get_friendly_name()]
 
     def _input(self, node: Any, index: int = 0) -> str:
         return self._same[node.input_value(index).get_node().get_friendly_name()]
 
     def _layer(
         self, node: Any, kind: str, inputs: list[str], settings: dict[int, Any] | None = None, *weights: np.ndarray
-    ) -> None:
+    ) -> _Layer:
         name = str(len(self._layers))
         self._same[node.get_friendly_name()] = name
-        self._layers[name] = _Layer(kind, name, inputs, settings or {}, list(weights))
+        layer = self._layers[name] = _Layer(kind, name, inputs, settings or {}, list(weights))
+        return layer
 
     def _is(self, node: Any, index: int = 0) -> None:
         """Note that an operation passes on what comes in."""
@@ -155,10 +154,11 @@ class _Writer:
         top, bottom, left, right = _padding(node, ((high - 1) * apart_y + 1, (wide - 1) * apart_x + 1))
         settings = {0: kernel.shape[0], 1: wide, 11: high, 2: apart_x, 12: apart_y, 3: step_x, 13: step_y}
         settings |= {4: left, 15: right, 14: top, 16: bottom, 5: 0, 6: kernel.size} | ({7: groups} if groups > 1 else {})
-        self._layer(node, "ConvolutionDepthWise" if groups > 1 else "Convolution", [self._input(node)], settings, kernel)
+        kind = "ConvolutionDepthWise" if groups > 1 else "Convolution"
+        layer = self._layer(node, kind, [self._input(node)], settings, kernel)
         same = kernel.shape[2:] == (3, 3) and (top, bottom, left, right, step_y, step_x, apart_y, apart_x) == (1,) * 8
         small = kernel.size >= _LARGE_KERNEL and np.prod(node.output(0).get_shape()[2:]) <= _SMALL_GRID
-        self._layers[self._same[node.get_friendly_name()]].together = same and small and groups == 1
+        layer.together = same and small and groups == 1
 
     _groupconvolution = _convolution
 

@@ -19,7 +19,7 @@ from ffe.base.urls import is_url, url_below, url_name, url_parent
 from ffe.errors import DecodeError, SourceError
 from ffe.images.archive import MARK, Archive, MemberTable
 from ffe.images.archive_file import ArchivePlace, archive_version, suffix_of
-from ffe.images.folder_layout import common_folder, has_image_suffix
+from ffe.images.folder_layout import common_folder, has_image_suffix, like_of
 from ffe.images.image_handle import ImageHandle
 from ffe.images.object_store import read_object
 from ffe.images.parquet_archive import read_parquet
@@ -181,8 +181,7 @@ def read_shards(root: ArchivePlace, shards: Sequence[Shard]) -> Members:
 def _take_folders(found: Members, archives: Sequence[Archive]) -> None:
     """Let the folders in all archives together say what the images are."""
     names = joined([archive.members.names for archive in archives])
-    like = {f"{name[: name.rfind('/') + 1]}{'1.jpg' if has_image_suffix(name) else '1'}" for name in names}
-    folder, _ = common_folder([name.split("/") for name in sorted(like)])
+    folder, _ = common_folder([name.split("/") for name in {like_of(name): name for name in names}.values()])
     found.above = folder and f"{folder}/"
     found.folders = [name.removeprefix(found.above) for name in found.folders if name.startswith(found.above)]
     for number, name in enumerate(names):

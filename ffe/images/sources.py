@@ -140,7 +140,7 @@ def _scan_list(root: Place, lines: Sequence[LabelledPath], findings: Sequence[Fi
         return asked[numbers[i]] if numbers[i] >= 0 else members.get(i) or image_at(root, lines[i].path)
 
     held = Made(len(lines), file_of) if urls or members else ()
-    secrets = any(not line.url.endswith(line.path) and redacted(line.url) != line.url for line in lines if line.url)
+    secrets = bool(held) and any(not line.url.endswith(line.path) and redacted(line.url) != line.url for line in lines)
     found = _make_scan(root, "csv", lines, [], findings, lambda path: image_at(root, path), held)
     return replace(found, opened_by=place) if secrets else found
 
@@ -214,11 +214,12 @@ def _understood(
     images, numbers = LabelledPaths(), Numbers("I")
     for i in map(int, order):
         path = walk.files[i]
-        like = like_of(path)
-        if (entry := said.get(like)) is not None and is_text(path):
+        if not is_text(path):
+            continue
+        if (entry := said.get(like_of(path))) is not None:
             images.append(entry._replace(path=path))
             numbers.append(i)
-        elif like in first and is_text(path):
+        else:
             left_out.append((path, "beside the splits of its class" if "/" in path else "outside the class folders"))
     return kind, images, numbers, left_out, findings
 

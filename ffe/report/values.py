@@ -72,7 +72,7 @@ class Page:
     leaderboard: Sequence[Mapping[str, Any]] = ()  # the trials, from ``Trial.to_json``, the one chosen first
     metric: str = "accuracy"  # what the scores of the leaderboard are
     comparison: str | None = None  # the verdict on the first two heads, or on the model before and after, in words
-    curves: Curves | None = None  # how the best dense trial learned
+    curves: Curves | None = None  # how the first dense trial of the leaderboard learned
     pictures: Sequence[Picture] = ()  # the test rows
     # photos whose label may be wrong, most suspicious first; None = nothing is known of that
     label_issues: Sequence[Picture] | None = None
