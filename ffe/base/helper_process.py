@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ffe.base.stopping import stop_as_by_ctrl_c
 from ffe.errors import EngineError, one_line
 
 _PATIENCE = 5.0  # seconds in which a process that is not needed any more may clear its temporary folders away
@@ -137,7 +138,7 @@ def serve(preload: Sequence[str], without: Sequence[str]) -> None:
     """Answer calls until there are no more: the other end of ``HelperProcess``."""
     sys.meta_path.insert(0, _Without(without))  # type: ignore[arg-type]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that temporary folders go
+    stop_as_by_ctrl_c()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     for name in preload:

@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 from ffe._version import __version__
+from ffe.base.stopping import stop_as_by_ctrl_c
 from ffe.base.text import did_you_mean, plain, url_refusal
-from ffe.cli.stopping import stop_as_by_ctrl_c
 from ffe.cli.streams import ANSWERS, hold_standard_streams, unprinted
 from ffe.errors import is_unwritten, missing, sentence_of, unwritten
 

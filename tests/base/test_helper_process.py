@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -107,3 +108,38 @@ def test_a_process_whose_call_was_interrupted_is_used_no_more_and_leaves_nothing
     assert not list(tmp_path.iterdir())
     assert not helper.is_usable()
     helper.close()
+
+
+@contextlib.contextmanager
+def helper_where(number: signal.Signals, then: signal.Handlers) -> Iterator[HelperProcess]:
+    """Start one where a signal is ignored, or is not."""
+    before = signal.signal(number, then)
+    try:
+        helper = HelperProcess()
+    finally:
+        signal.signal(number, before)
+    yield helper
+    helper.close()
+
+
+def be_stopped(folder: str, number: int) -> None:
+    with tempfile.TemporaryDirectory(dir=folder):
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process at once")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_process_that_is_stopped_leaves_nothing(tmp_path: Path, name: str) -> None:
+    number = signal.Signals[name]
+    with helper_where(number, signal.SIG_DFL) as helper:
+        with pytest.raises(EngineError, match=r"^A process that works for this one has ended"):
+            helper.call(be_stopped, str(tmp_path), number)
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """As under nohup."""
+    with helper_where(signal.SIGHUP, signal.SIG_IGN) as helper:
+        assert helper.call(signal.getsignal, signal.SIGHUP) == signal.SIG_IGN

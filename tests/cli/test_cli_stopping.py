@@ -2,48 +2,79 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-# a command that waits, with a folder of each kind: one that goes with a block, and one that goes when the process ends
-_CODE = """
-import signal, sys, tempfile, time
+# a command that waits, with a folder of each kind: one that goes with a block, and one that goes when the process ends; the
+# first goes once a line was read
+_CODE = r"""
+import os, signal, sys, tempfile, time
 for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # nohup ignores one
     signal.signal(number, signal.SIG_DFL)
 import ffe.cli.cache as module
+from ffe.base import stopping
 from ffe.base.system import _temporary_folder
 from ffe.cli import main
 
 def wait(**options):
     with tempfile.TemporaryDirectory(prefix="ffe-"):
         _temporary_folder()
-        print("begun", flush=True)
-        time.sleep(60)
+        try:
+            os.write(1, b"begun\n")  # at once, whatever comes then
+            time.sleep(60)
+        finally:
+            os.write(1, b"clearing\n")
+            sys.stdin.readline()
+            os.write(1, b"cleared\n")
 
+stopping.GRACE = float(sys.argv[1])
 module.command.callback = wait
 sys.argv = ["ffe", "cache"]
 main()
 """
+TERM, HUP = signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process at once")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process at once")
-@pytest.mark.parametrize("number", [signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)], ids=lambda number: number.name)
-def test_a_signal_ends_it_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-c", _CODE]
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout is not None
+@contextlib.contextmanager
+def clearing(folder: Path, number: signal.Signals, grace: str) -> Iterator[subprocess.Popen[str]]:
+    """Start the command, send it a signal, and wait until it clears away."""
+    command = [sys.executable, "-c", _CODE, grace]
+    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, text=True, env=environment, **streams) as process:  # type: ignore[call-overload]
         assert process.stdout.readline() == "begun\n"
-        assert len(list(tmp_path.iterdir())) == 2
+        assert len(list(folder.iterdir())) == 2
         process.send_signal(number)
-        _, stderr = process.communicate(timeout=30)
+        assert process.stdout.readline() == "clearing\n"
+        yield process
+
+
+@pytest.mark.parametrize("number", [TERM, HUP], ids=lambda number: number.name)
+@pytest.mark.parametrize("others", [(), (TERM,), (HUP, TERM, HUP)], ids=len)
+def test_a_signal_ends_it_and_leaves_nothing(tmp_path: Path, number: signal.Signals, others: tuple[signal.Signals, ...]) -> None:
+    """Others soon after change nothing, as where a terminal is closed and its session ends."""
+    with clearing(tmp_path, number, "inf") as process:
+        for other in others:
+            process.send_signal(other)
+        stdout, stderr = process.communicate(timeout=30)
+    assert stdout == "cleared\n"
     assert stderr.splitlines()[-1] == "ffe: interrupted"
     assert process.returncode == -number
     assert not list(tmp_path.iterdir())
+
+
+def test_another_signal_later_ends_it_at_once(tmp_path: Path) -> None:
+    with clearing(tmp_path, HUP, "0") as process:
+        process.send_signal(TERM)
+        assert process.wait(30) == -TERM
