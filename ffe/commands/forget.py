@@ -24,6 +24,7 @@ from ffe.heads.ensemble import EnsembleHead
 from ffe.images.archive_sources import images_of, is_archive, member_at
 from ffe.images.folder_walk import list_files
 from ffe.images.image_handle import content_digest
+from ffe.images.sources import root_of
 from ffe.report.redact import PAGE_LENGTHS, photos_in_page, without_photos
 from ffe.splits.groups import MOST_BITS
 from ffe.splits.holdout import TESTED, TRAIN, VALID
@@ -182,8 +183,7 @@ def _in_features(path: Path, matches: _Matches) -> _Step:
     if has_rows(path):
         raise StoreError(f"'{path}' has an unfinished run beside it, which holds photos too; finish it first with 'ffe extract'.")
     with FeatureStore(path) as store:
-        source = Path(store.source)
-        root = source.parent if source.is_file() else source
+        root = Path(root_of(store.source))
         gone = np.asarray([matches(*row, root) for row in zip(store.paths, store.sha256, strict=True)], bool)
         skipped = {item.path for item in store.skipped if matches(item.path, "", root)}
         if gone.any() and gone.all():

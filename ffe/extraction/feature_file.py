@@ -117,10 +117,9 @@ def open_existing(job: Job, spec: ExtractSpec) -> Iterator[FeatureStore | None]:
         return
     with FeatureStore(job.output) as existing:
         refuse_other_spec(job.output, existing.spec, spec, _OTHER_SHARD if job.shard else REPLACE)
-        if existing.source != job.source and (gone := _count_gone(job, existing)):
-            raise StaleStoreError(
-                f"'{job.output}' holds {counted(gone, 'row')} of '{existing.source}' that '{job.found.root}' has not; {REPLACE}."
-            )
+        if not job.has_source(existing.source) and (gone := _count_gone(job, existing)):
+            rows = f"{counted(gone, 'row')} of '{existing.source}' that '{job.options.source}' has not"
+            raise StaleStoreError(f"'{job.output}' holds {rows}; {REPLACE}.")
         yield existing
 
 

@@ -127,7 +127,7 @@ def known(job: Job, existing: FeatureStore | None) -> Known:
     counts = counts_of(records, views, len(records))
     if existing is None:
         return Known(stamps, {}, {}, *_in_reading_order(job, range(len(records)), (1 + count for count in counts)))
-    trusted = existing.source == job.source and not job.options.rehash
+    trusted = job.has_source(existing.source) and not job.options.rehash
     plain, stat, made = existing.plain, existing.stat, existing.made_views
     places = places_of(records.paths, held_images([existing]).paths)
     seen = zeros((len(plain),), bool)

@@ -35,7 +35,7 @@ from ffe.extraction.shards import choose_shards, parse_shards, shard_of
 from ffe.extraction.views import check_trains, requested_views
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.records import Records
-from ffe.images.sources import Scan, scan
+from ffe.images.sources import Scan, root_of, scan
 from ffe.specs import (
     AugmentSpec,
     Channels,
@@ -178,12 +178,13 @@ class Job:
     @property
     def source(self) -> str:
         """Where the images come from, as a feature file records it."""
-        root = self.found.opened_by or self.found.root
-        return (
-            os.fspath(root if isinstance(root, str) else root.resolve())
-            .encode("utf-8", "surrogateescape")
-            .decode("utf-8", "replace")
-        )
+        root = self.found.root
+        place = self.found.opened_by or (root if isinstance(root, str) else root.resolve())
+        return os.fspath(place).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+    def has_source(self, source: str) -> bool:
+        """Return whether a feature file of a ``source`` is of this one: a list may be another, for signatures do not last."""
+        return root_of(source) == root_of(self.source)
 
 
 @collector_paused()

@@ -100,7 +100,7 @@ def list_images(source: str | os.PathLike[str], output: Path | None = None) -> S
     if path.is_dir():
         found = _scan_local(path, FolderWalk(path, None if output is None else os.path.realpath(output)))
     elif path.suffix.lower() in _LISTS:
-        found = _scan_list(path.parent, *read_list(path), path)
+        found = _scan_list(path.parent, *read_list(path), path.parent.resolve() / path.name)
     elif path.suffix.lower() == ".parquet" and (rows := listed_rows(path)) is not None:
         found = _scan_list(path.parent, *read_rows(path, rows))
     elif is_archive(path):
@@ -307,12 +307,20 @@ def image_at(source: str | os.PathLike[str], path: str) -> ImageFile:
             signed = next((shard.path for shard in each if shard.name == name), None)
             path = url_below(folder_of(place), path) if signed is None else f"{signed}{mark}{member}"
         else:
-            path = url_below(url_parent(place) if url_suffix(place) in _LISTS else place, path)
+            path = url_below(root_of(place), path)
     if is_url(path):
         return (member_at(path) if MARK in path else None) or object_at(path)
-    root = Path(place)
-    file = on_disk((root.parent if root.is_file() else root) / path)
+    file = on_disk(Path(root_of(place)) / path)
     return (member_at(str(file)) if MARK in path else None) or file
+
+
+def root_of(source: str) -> str:
+    """Return the folder that the paths of a source are relative to: of a list, or of another file, the one that it lies in."""
+    if is_url(source):
+        return url_parent(source) if url_suffix(source) in _LISTS else source
+    path = Path(source)
+    is_file = path.is_file() or (path.suffix.lower() in _LISTS and not path.is_dir())  # a list may be gone by now
+    return str(path.parent if is_file else path)
 
 
 def _listed_url(place: str, path: str) -> str:

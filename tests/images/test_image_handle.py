@@ -84,5 +84,6 @@ def test_a_handle_is_a_value(held: Held) -> None:
 def test_an_image_is_found_beside_a_list_and_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / "list.csv").touch()
     assert image_at(tmp_path, "a/1.png") == image_at(tmp_path / "list.csv", "a/1.png") == tmp_path / "a/1.png"
+    assert image_at(tmp_path / "gone.csv", "a/1.png") == tmp_path / "a/1.png"
     gone = image_at(tmp_path, "a/1.png")
     assert not is_there(gone)

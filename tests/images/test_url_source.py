@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from ffe.base.digests import bytes_digest
 from ffe.base.file_stat import NO_STAMP
 from ffe.commands.verify import verify
 from ffe.dataset.split_csv import SplitCsv
-from ffe.errors import DecodeError, FfeError, SourceError
+from ffe.errors import DecodeError, FfeError, SourceError, StaleStoreError
+from ffe.extraction.incremental import Changes
 from ffe.extraction.run import extract
 from ffe.images import archive_file, archive_sources, object_store, read_ahead
 from ffe.images.archive import Member
@@ -482,6 +484,39 @@ def test_no_secret_is_stored(bucket: Bucket, pictures: Path, tmp_path: Path) -> 
     record = list_images("bucket://b/list.csv").records[0]
     assert record.path == f"photos/{sorted(rows_of(pictures))[0]}"
     assert image_at("bucket://b/list.csv", record.path).read(1 << 20) == record.file.read(1 << 20)  # type: ignore[call-arg,union-attr]
+
+
+def test_a_newer_list_of_signed_urls_goes_on_with_the_file(bucket: Bucket, pictures: Path, tmp_path: Path) -> None:
+    """Signatures expire: the list of today is gone, and that of tomorrow has another name."""
+    names = sorted(rows_of(pictures))
+
+    def listed(place: str, names: list[str]) -> Path:
+        path = tmp_path / place
+        path.parent.mkdir(exist_ok=True)
+        urls = {name: f"/b/photos/{name}?X-Amz-Signature=f00d{len(place)}" for name in names}
+        Bucket.store.update({url: Bucket.store[f"/b/photos/{name}"] for name, url in urls.items()})
+        path.write_text("path,label\n" + "".join(f"bucket:/{url},{name[:3]}\n" for name, url in urls.items()))
+        return path
+
+    output = tmp_path / "f.h5"
+    run(listed("today.csv", names), output)
+    (tmp_path / "today.csv").unlink()
+    tomorrow = listed("tomorrow.csv", names[1:])
+    Bucket.asked.clear()
+    assert run(tomorrow, output).changes == Changes(unchanged=39, removed=1)
+    assert not Bucket.asked
+    with FeatureStore(output) as store:
+        assert store.source == str(tomorrow.resolve())
+    assert verify(output, recompute=2).recomputed == 2
+    elsewhere = listed("other/list.csv", names[2:])
+    sentence = f"'{output}' holds 1 row of '{tomorrow.resolve()}' that '{elsewhere}' has not; choose another output, or"
+    with pytest.raises(StaleStoreError, match=f"^{re.escape(sentence)}"):
+        run(elsewhere, output)
+    latest = tmp_path / "latest.csv"
+    latest.symlink_to(listed("other/list.csv", names[1:]))
+    assert run(latest, output).read == 0
+    with FeatureStore(output) as store:
+        assert store.source == str(latest.parent.resolve() / "latest.csv")
 
 
 def test_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
