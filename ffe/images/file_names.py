@@ -67,22 +67,24 @@ class ByName(UserDict[str, _T]):
 
 
 def places_of(names: Sequence[str], among: Sequence[str]) -> np.ndarray:
-    """Return where each name stands among others, which are all different: int64 (N,), -1 = nowhere.
+    """Return where each name stands among others: int64 (N,), -1 = nowhere. On either side all are different.
 
-    As in ``ByName``, it is the very name, else one that looks the same; but no name is held in memory.
+    The very name goes first, as in ``ByName``; a place that no name has so is that of one that looks the same. Digests of the
+    names lie in columns; where a name that is not ASCII has no place yet, all of ``among`` that are not are held in memory, too.
     """
     import numpy as np
 
-    found, kind = zeros((len(names),), np.int64), f"S{KEY_BYTES}"
+    found, taken, kind = zeros((len(names),), np.int64), zeros((len(among),), bool), f"S{KEY_BYTES}"
     keys = filled(map(key_of, among), kind, len(among))
     order = kept(keys.argsort(kind="stable"))
     for place, wanted in in_pieces(map(key_of, names), kind, len(names) if among else 0):
         at = order[np.searchsorted(keys, wanted, sorter=order) % len(keys)]
-        found[place] = np.where(keys[at] == wanted, at, -1)
+        same = keys[at] == wanted
+        found[place], taken[at[same]] = np.where(same, at, -1), True
     if not among:
         found[:] = -1
     odd = [i for i in np.flatnonzero(found < 0).tolist() if not names[i].isascii()]
     if odd:
-        alike = {composed(name): place for place, name in enumerate(among) if not name.isascii()}
-        found[odd] = [alike.get(composed(names[i]), -1) for i in odd]
+        alike = {composed(name): place for place, name in enumerate(among) if not (taken[place] or name.isascii())}
+        found[odd] = [alike.pop(composed(names[i]), -1) for i in odd]
     return found

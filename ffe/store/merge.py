@@ -55,10 +55,11 @@ def merge(stores: Sequence[FeatureStore]) -> Merged:
     spelt: dict[str, str] = {}  # as an earlier file spells a path that looks the same
     for number, store in enumerate(stores):
         labels = [class_names.index(name) for name in store.class_names]
+        told = store.source in {one.source for one in stores[:number]}  # one folder tells its files apart
         for i, row in enumerate(store.rows()):
             row = replace(row, label=labels[row.label] if row.label >= 0 else row.label)
             key = (row.path, row.view)
-            if key not in rows:
+            if not told and key not in rows:
                 row = replace(row, path=spelt.get(composed(row.path), row.path))
                 key = (row.path, row.view)
             if key in rows:

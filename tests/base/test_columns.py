@@ -70,8 +70,17 @@ def test_names_are_found_as_by_a_dict() -> None:
     names = [f"{i}/café {i}.jpg" if i % 3 else f"{i}.jpg" for i in range(50)]
     stored = [unicodedata.normalize("NFD", name) if i % 2 else name for i, name in enumerate(names)]
     stored.append(unicodedata.normalize("NFC", stored[1]))
-    asked = [*names[::-1], *stored, "none.jpg", "née.jpg"]
     by_name = ByName((name, place) for place, name in enumerate(stored))
-    assert places_of(asked, stored).tolist() == [by_name.get(name, -1) for name in asked]
-    assert places_of(asked, []).tolist() == [-1] * len(asked)
+    for asked in (names[::-1], stored, ["none.jpg", "née.jpg"]):
+        assert places_of(asked, stored).tolist() == [by_name.get(name, -1) for name in asked]
+        assert places_of(asked, []).tolist() == [-1] * len(asked)
     assert places_of([], stored).tolist() == []
+
+
+def test_no_two_names_have_one_place() -> None:
+    """Å has three forms, and files of one folder may have all of them."""
+    sign, one, two = "\u212b.jpg", "\u00c5.jpg", "A\u030a.jpg"
+    assert places_of([two, one], [one]).tolist() == [-1, 0]
+    assert places_of([sign, two], [one]).tolist() == [0, -1]
+    assert places_of([sign, one], [two, one]).tolist() == [0, 1]
+    assert places_of([one], [two, one, sign]).tolist() == [1]

@@ -384,3 +384,18 @@ def test_weights_are_not_read_again(pictures: Path, tmp_path: Path, monkeypatch:
     run(pictures, tmp_path / "f.h5", **options)
     monkeypatch.setattr(file_stat, "file_digest", lambda path: pytest.fail("it is known"))
     assert run(pictures, tmp_path / "f.h5", **options).read == 0
+
+
+def test_a_file_whose_name_only_looks_like_a_known_one_is_new(source: Path, output: Path) -> None:
+    """An ``é`` of one character and one of two are two files, though alike to the byte; where one goes, the other stays."""
+    one, two = source / "dog" / "caf\u00e9.png", source / "dog" / "cafe\u0301.png"
+    draw("dog", 77, (48, 48)).save(one)
+    run(source, output)
+    shutil.copy(one, two)
+    if len(list(source.glob("dog/caf*"))) < 2:
+        pytest.skip("the names are one on this disk")
+    assert counts(run(source, output)) == {"unchanged": 13, "new": 1, "read": 1}
+    assert_as_fresh(source, output)
+    one.unlink()
+    assert counts(run(source, output)) == {"unchanged": 13, "removed": 1}
+    assert_as_fresh(source, output)

@@ -17,6 +17,7 @@ from ffe.commands.evaluate import evaluate
 from ffe.commands.pack import pack
 from ffe.commands.tune import train
 from ffe.extraction.run import extract
+from ffe.extraction.shards import shard_of
 from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
 
@@ -76,6 +77,15 @@ def test_files_of_one_folder_that_only_look_the_same_are_two(pictures: Path, tmp
     shutil.copy(pictures / "cat" / "cat_009.png", folder / NFC / f"{NFD}.png")
     extract(folder, tmp_path / "f.h5", backbone="fake")
     assert pack([tmp_path / "f.h5"], tmp_path / "packed.h5").rows == 17
+
+
+def test_shards_of_one_folder_have_both_of_two_files_that_only_look_the_same(pictures: Path, tmp_path: Path) -> None:
+    folder = photos(pictures, tmp_path / "photos", NFC)
+    shutil.copy(pictures / "cat" / "cat_009.png", folder / NFC / f"{NFD}.png")
+    count = next(count for count in (2, 3, 4) if len({shard_of(f"{NFC}/{name}.png", count) for name in (NFC, NFD)}) == 2)
+    assert extract(folder, tmp_path / "f.h5", backbone="fake", shards=count).rows == 17
+    with FeatureStore(tmp_path / "f.h5") as store:
+        assert {f"{NFC}/{NFC}.png", f"{NFC}/{NFD}.png"} <= {*store.paths}
 
 
 def test_earlier_files_and_models_are_read_in_one_form(nfc: Path, tmp_path: Path) -> None:
