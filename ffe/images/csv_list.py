@@ -28,6 +28,7 @@ _MOST_BYTES = 1 << 30
 _MARK_BYTES = 4  # of the longest
 _ANY_HOST = "https://host/"
 _FEW = 5
+_SHOWN_BYTES = 80
 
 # the longer first: the mark of UTF-16 is the start of that of UTF-32
 _MARKS = (
@@ -109,11 +110,12 @@ def _text(path: Place, data: bytes) -> str:
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
-        before = data[: error.start].split(b"\n")
-        line = data[error.start - len(before[-1]) :].split(b"\n", 1)[0].strip()
+        data = error.object  # without a mark, as ``start`` counts
+        begin = data.rfind(b"\n", 0, error.start) + 1
+        number, line = data.count(b"\n", 0, begin) + 1, data[begin : begin + _SHOWN_BYTES].partition(b"\n")[0].strip()
         raise SourceError(
-            f"Line {len(before):,} of '{path}' is no {encoding.removesuffix('-sig').upper()} text "
-            f"('{line.decode('cp1252', 'replace')[:80]}'); save the list as UTF-8 text, which Excel calls 'CSV UTF-8'."
+            f"Line {number:,} of '{path}' is no {encoding.removesuffix('-sig').upper()} text "
+            f"('{line.decode('cp1252', 'replace')}'); save the list as UTF-8 text, which Excel calls 'CSV UTF-8'."
         ) from error
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from ffe.errors import SourceError
+from ffe.images.csv_list import _text
 from ffe.images.records import UNLABELLED
 from ffe.images.sources import list_images, scan
 
@@ -93,6 +95,10 @@ def test_csv_that_cannot_be_used(tmp_path: Path, text: str, sentence: str) -> No
             "Line 3 of 'LIST' is no UTF-8 text ('kätzchen.png,cat'); save the list as UTF-8 text, which Excel calls 'CSV UTF-8'.",
         ),
         (
+            b"\xef\xbb\xbfpath,label\n\xe4.png,cat\n",
+            "Line 2 of 'LIST' is no UTF-8 text ('ä.png,cat'); save the list as UTF-8 text, which Excel calls 'CSV UTF-8'.",
+        ),
+        (
             "path,label\n".encode("utf-16-le"),
             "The CSV 'LIST' has no 'path' column (found: p\0a\0t\0h\0, \0l\0a\0b\0e\0l\0); "
             "its first line must name the columns path,label and, if you like, split and group.",
@@ -105,6 +111,17 @@ def test_csv_in_an_encoding_that_is_not_named(tmp_path: Path, data: bytes, sente
     with pytest.raises(SourceError) as error:
         scan(path)
     assert str(error.value).replace(str(path), "LIST") == sentence
+
+
+def test_a_fault_behind_many_lines_is_named_in_little_memory() -> None:
+    data = b"path,label\n" + b"a,b\n" * (1 << 16) + b"\xe4.png,cat\n"
+    tracemalloc.start()
+    try:
+        with pytest.raises(SourceError, match=r"^Line 65,538 of 'list\.csv'"):
+            _text(Path("list.csv"), data)
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(data)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
