@@ -58,13 +58,13 @@ class FeatureStore:
         layout: how the features lie in a row.
         grid: (h, w, c) of a row before flattening, where it is one grid; None = tokens or several layers.
         source: where the images came from, for people.
-        sources: the folders that ``paths`` are relative to; more than one in a packed file.
+        sources: the folders that ``paths`` are relative to, or the lists in them that name signed URLs; several in a packed file.
         labels: int64 (N,), -1 = unlabelled.
-        paths, sha256, split: N strings each.
+        paths, sha256, split: sequences of N strings, which are decoded when they are asked for.
         views: int64 (N,), 0 = the plain image.
         made_views: what the other rows are; None = there are no others.
         phash: uint64 (N,), perceptual hash of the decoded pixels, 0 = unknown.
-        group: N names of what a split must not tear apart, empty = none.
+        group: sequence of N names of what a split must not tear apart, empty = none.
         stat: int64 (N, 2), size and time of change of the image files, -1 = unknown; see ``ffe.base.file_stat``.
         tables_sha256: digest of all that the file says but for the features; None in files before schema 3.
         crc32: uint32 (N,), checksum of the stored bytes of each row; None in files before schema 3.
