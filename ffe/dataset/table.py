@@ -72,7 +72,8 @@ class ImageTable:
 
 def table_of_store(store: FeatureStore, rows: np.ndarray, class_names: Sequence[str], found: Scan | None = None) -> ImageTable:
     """Return the images of rows int64 (N,); label i means ``class_names[i]``. ``found``, the source, tells where files lie."""
-    index = np.asarray([class_names.index(name) for name in store.class_names] + [-1], np.int64)
+    numbers = {name: i for i, name in enumerate(class_names)}
+    index = np.asarray([*(numbers[name] for name in store.class_names), -1], np.int64)
     columns = (store.paths, store.sha256, store.split, store.group)
     paths, sha256, given, named = (tuple(map(tuple(column).__getitem__, rows.tolist())) for column in columns)
     files = {} if found is None else {record.path: record.file for record in found.records}
@@ -84,7 +85,8 @@ def table_of_records(
     records: Sequence[ImageRecord], items: Sequence[DecodedImage], names: Sequence[str], class_names: Sequence[str]
 ) -> ImageTable:
     """Return the images of a source that could be read, with ``names`` for its classes; label i means ``class_names[i]``."""
-    index = [class_names.index(name) for name in names]
+    numbers = {name: i for i, name in enumerate(class_names)}
+    index = [numbers[name] for name in names]
     read = [records[item.index] for item in items]
     return ImageTable(
         paths=tuple(record.path for record in read),

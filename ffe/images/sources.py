@@ -288,7 +288,8 @@ def _make_scan(
     images = entries if isinstance(entries, LabelledPaths) else LabelledPaths(entries)
     spelt = sorted({*images.labels.values} - {""})
     class_names = tuple(sorted({composed(name) for name in spelt}))
-    index = {"": UNLABELLED} | {name: class_names.index(composed(name)) for name in spelt}
+    numbers = {name: i for i, name in enumerate(class_names)}
+    index = {"": UNLABELLED} | {name: numbers[composed(name)] for name in spelt}
     records = Records(images, index, images.paths.order(), file_of, held)
     findings = sorted((*findings, *_findings_of_names(spelt, class_names)), key=lambda finding: LEVELS.index(finding.level))
     out = sorted((printable(path), why) for path, why in left_out)

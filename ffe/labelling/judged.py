@@ -129,7 +129,8 @@ def judged_images(
         raise DataError(f"None of the images in '{source}' could be decoded; check that it holds pictures.")
     places = {record.path: i for i, record in enumerate(found.records)}
     read = [records[i] for i in judged]
-    labels = np.asarray([names.index(found.class_names[record.label]) for record in read], np.int64)
+    numbers = {name: i for i, name in enumerate(names)}
+    labels = np.asarray([numbers[found.class_names[record.label]] for record in read], np.int64)
     paths = tuple(record.path for record in read)
     columns = [
         ("" if record.label < 0 else found.class_names[record.label], record.split, record.group) for record in found.records

@@ -49,12 +49,13 @@ def merge(stores: Sequence[FeatureStore]) -> Merged:
                 "pack files that were extracted with the same options, and int8 files with --like the first."
             )
     class_names = tuple(sorted({name for store in stores for name in store.class_names}))
+    numbers = {name: i for i, name in enumerate(class_names)}
     rows: dict[tuple[str, int], Row] = {}
     origin: dict[tuple[str, int], tuple[int, int]] = {}
     duplicates = 0
     spelt: dict[str, str] = {}  # as an earlier file spells a path that looks the same
     for number, store in enumerate(stores):
-        labels = [class_names.index(name) for name in store.class_names]
+        labels = [numbers[name] for name in store.class_names]
         told = store.source in {one.source for one in stores[:number]}  # one folder tells its files apart
         for i, row in enumerate(store.rows()):
             row = replace(row, label=labels[row.label] if row.label >= 0 else row.label)

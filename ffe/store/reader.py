@@ -172,7 +172,8 @@ class FeatureStore:
         self.class_names = tuple(dict.fromkeys(map(composed, spelt)))
         self.labels = labels
         if len(self.class_names) < len(spelt) and -1 <= labels.min(initial=-1) <= labels.max(initial=-1) < len(spelt):
-            self.labels = np.asarray([*(self.class_names.index(composed(name)) for name in spelt), -1], np.int64)[labels]
+            numbers = {name: i for i, name in enumerate(self.class_names)}
+            self.labels = np.asarray([*(numbers[composed(name)] for name in spelt), -1], np.int64)[labels]
 
     def _check(self) -> None:
         """Make sure that what was read fits together."""
