@@ -114,8 +114,8 @@ class _Bench:
         return seconds
 
     def _process(self, module: str, *arguments: str, cache: str = "cache") -> tuple[float, str]:
-        own = {CACHE_VARIABLE: str(self.folder / cache), "TMPDIR": str(self.folder)}  # all of it goes, however the process ends
-        environment = {**os.environ, **own, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        own = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(self.folder))  # all of it goes, however the process ends
+        environment = {**os.environ, **own, CACHE_VARIABLE: str(self.folder / cache), "TF_CPP_MIN_LOG_LEVEL": "3"}
         started = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", module, *arguments], capture_output=True, text=True, env=environment, check=False

@@ -31,6 +31,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], list[str
         module, *arguments = command[2:]
         if module != "ffe":
             return subprocess.run(command, env=env, **options)
+        assert {env[name] for name in ("TMPDIR", "TEMP", "TMP")} == {str(Path(env["FFE_CACHE_DIR"]).parent)}
         started.append((arguments, [path.name for path in Path(env["FFE_CACHE_DIR"]).rglob("*-int8.zip")]))
         with monkeypatch.context() as patch:
             patch.setenv("FFE_CACHE_DIR", env["FFE_CACHE_DIR"])
