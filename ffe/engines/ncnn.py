@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +27,7 @@ _TILE = 4  # places that ncnn's Winograd convolutions compute at once, per side
 
 
 class NcnnEngine(Engine):
-    """Runs a float32 IR model, written anew for ncnn, on the CPU: every image on one core, a full batch in fours.
+    """Runs a float32 IR model, written anew for ncnn, on the CPU: every image on one core, a full batch behind another in fours.
 
     Winograd convolutions (Lavin and Gray, https://arxiv.org/abs/1509.09308) of 4 and 6 outputs round otherwise than direct ones.
     ``size`` is the (height, width) that the model takes.
@@ -51,13 +51,15 @@ class NcnnEngine(Engine):
         self._process, self._lock, self._cores = os.getpid(), threading.Lock(), cores()
         self.in_flight = max(2, -(-2 * self._cores * _BESIDE // self.batch_size))  # no core waits for those of an earlier batch
         self._pool = ThreadPoolExecutor(self._cores, thread_name_prefix="ffe-ncnn")
+        self._latest: list[Future[list[np.ndarray]]] = []  # of the call before
 
     def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
         """Hand the images to the cores; see ``ffe.engines.base.Engine.start``."""
         if self._process != os.getpid():  # a fork takes no threads along, and a lock as it was
             self._begin()
-        each = _BESIDE if len(images) >= BATCH_SIZE else min(_BESIDE, -(-len(images) // self._cores))
-        some = [self._pool.submit(self._rows, images[i : i + each]) for i in range(0, len(images), each)]
+        idle = all(rows.done() for rows in self._latest)  # sharing weights would leave cores without work
+        each = min(_BESIDE, -(-len(images) // self._cores)) if idle or len(images) < BATCH_SIZE else _BESIDE
+        self._latest = some = [self._pool.submit(self._rows, images[i : i + each]) for i in range(0, len(images), each)]
         return lambda: np.stack([row for rows in some for row in rows.result()])
 
     def _rows(self, images: np.ndarray) -> list[np.ndarray]:

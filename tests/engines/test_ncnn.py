@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any
 
 import numpy as np
@@ -53,8 +54,9 @@ def chain(size: tuple[int, int]) -> IrModel:
 
 
 @pytest.mark.parametrize("size", [(20, 36), (36, 20)])
-def test_images_that_share_weights_have_the_bits_of_each_alone(size: tuple[int, int]) -> None:
+def test_images_that_share_weights_have_the_bits_of_each_alone(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """The fast path of full batches against one image after another, at every place beside others, and against OpenVINO."""
+    monkeypatch.setattr("ffe.engines.ncnn.cores", lambda: 2)  # of more, each image would have its own
     network = chain(size)
     assert [part.together for part in convert(read_graph(network))] == [False, True, True, False, True]
     images = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, *size, 3), np.uint8)
@@ -66,6 +68,25 @@ def test_images_that_share_weights_have_the_bits_of_each_alone(size: tuple[int, 
         np.testing.assert_array_equal(engine.extract(images[:count]), alone[:count])
     expected = OpenVinoEngine(network).extract(images)
     np.testing.assert_allclose(alone, expected, rtol=0, atol=5e-4 * np.abs(expected).max())
+
+
+def test_a_call_alone_takes_all_cores_and_others_behind_it_share_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ffe.engines.ncnn.cores", lambda: BATCH_SIZE)
+    engine, counts, begin = NcnnEngine(chain((20, 36))), list[int](), threading.Event()
+
+    def rows_of(images: np.ndarray, rows_of: Any = engine._rows) -> list[np.ndarray]:
+        counts.append(len(images))
+        begin.wait()
+        return rows_of(images)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(engine, "_rows", rows_of)
+    images = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, 20, 36, 3), np.uint8)
+    alone, behind = engine.start(images), engine.start(images)
+    begin.set()
+    np.testing.assert_array_equal(alone(), behind())
+    assert sorted(counts) == [*[1] * BATCH_SIZE, 4, 4]
+    assert len(engine.extract(images)) == BATCH_SIZE
+    assert sorted(counts) == [*[1] * 2 * BATCH_SIZE, 4, 4]
 
 
 def test_what_is_not_written_is_refused() -> None:
