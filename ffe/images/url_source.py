@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Container, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any
 
 from ffe.base.columns import Made, Numbers, Repeated, Texts
 from ffe.base.file_stat import NO_STAMP
-from ffe.base.urls import UrlPath, url_name
+from ffe.base.urls import UrlPath, url_below, url_name
 from ffe.errors import DecodeError, SourceError
 from ffe.images.folder_layout import has_image_suffix
 from ffe.images.folder_walk import is_passed_over
@@ -21,6 +23,11 @@ from ffe.redaction import redacted
 
 _LISTS_NOTHING = ("http", "https")
 _QUESTIONS = 4096  # that wait for a thread at the most: each takes a kilobyte
+_LEVELS = 2  # splits, and the classes in them: so deep each folder is listed alone, and what is deeper with it
+_FEW = 16  # folders beside each other: more are no splits
+_MANY, _THIN = 100, 8  # folders beside each other, and the objects in each, below which a request for each is too many
+_AHEAD = 1 << 16  # objects of folders that are listed ahead, as far as folders are alike
+_Look = tuple[dict[str, dict[str, Any]], list[str]]
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,10 @@ class UrlWalk:
 
 
 def _listed(url: str) -> Iterable[tuple[str, str, dict[str, Any]]]:
-    """Yield (path below the folder, path in its file system, what is known of it) of every object."""
+    """Yield (path below the folder, path in its file system, what is known of it) of every object.
+
+    A library holds a kilobyte of each object that it is asked for at once: it is asked for a folder, or a few.
+    """
     if url_protocol(url) in _LISTS_NOTHING:
         raise SourceError(
             f"'{redacted(url)}' is no list of images, and a web server lists no folders; "
@@ -95,20 +105,68 @@ def _listed(url: str) -> Iterable[tuple[str, str, dict[str, Any]]]:
     files, root = opened(url)
     with contextlib.suppress(Exception):  # what an earlier look saw may be old
         files.invalidate_cache()
-    try:
-        found = tried(lambda: files.find(root, detail=True))
-        if not found:
-            raise DecodeError("missing", "")
-    except DecodeError as error:
-        raise SourceError(unlisted(url, error)) from error
-    with contextlib.suppress(Exception):  # it would keep a kilobyte of each object
-        files.invalidate_cache()
     below = f"{root.rstrip('/')}/" if root.strip("/") else ""
-    if list(found) == [root]:
-        raise SourceError(f"'{redacted(url)}' is neither a folder nor a CSV file; give the folder that holds the images.")
-    for path, info in found.items():
-        if info.get("type") != "directory" and not path.endswith("/"):  # some programs write objects that stand for folders
-            yield path.removeprefix(below).lstrip("/") if below else path.lstrip("/"), path, info
+    # an archive holds all names anyway, the hub counts requests, and where no bucket is named there is no folder
+    levels = 0 if "::" in url or url_protocol(url) == "hf" or not below else _LEVELS
+    at_most = READERS if getattr(files, "async_impl", False) else 1  # others may have one connection for all threads
+    waiting, asked = deque([(root, levels)]), deque[tuple[str, int, Future[_Look]]]()
+    ahead, most = 1, 0  # folders that are listed ahead, and the most objects that one had
+    with ThreadPoolExecutor(READERS, thread_name_prefix="ffe-list") as pool:
+        while waiting or asked:
+            while waiting and len(asked) < ahead:
+                asked.append((*waiting[0], pool.submit(_look, files, *waiting.popleft())))
+            folder, levels, look = asked.popleft()
+            try:
+                found, folders = look.result()
+            except DecodeError as error:
+                if error.reason == "missing" and folder != root:  # it was deleted meanwhile
+                    continue
+                where = url if folder == root else url_below(url, folder.removeprefix(below))
+                raise SourceError(unlisted(where, error)) from error
+            if len(found) == 1 and root in found:
+                raise SourceError(f"'{redacted(url)}' is neither a folder nor a CSV file; give the folder that holds the images.")
+            waiting.extend((one, levels - 1 if len(folders) <= _FEW else 0) for one in folders)
+            most = max(most, len(found))
+            ahead = min(2 * ahead, at_most, max(2, _AHEAD // max(1, most)))
+            for path, info in found.items():
+                if info.get("type") == "directory" or path.endswith("/"):  # some programs write objects that stand for folders
+                    continue
+                if folder == root or path.startswith(f"{folder}/"):  # a library may answer by the beginning of a name
+                    yield path.removeprefix(below).lstrip("/"), path, info
+    if not most:
+        raise SourceError(unlisted(url, DecodeError("missing", "")))
+
+
+def _look(files: Any, folder: str, levels: int) -> _Look:
+    """Return the objects in a folder, and the folders in it that are to be asked for; or all objects below it, and none."""
+    try:
+        if levels == _LEVELS and not tried(lambda: files.isdir(folder)):  # a file, or nothing
+            levels = 0
+        if levels:
+            entries = tried(lambda: files.ls(folder, detail=True))
+            objects = {info["name"]: info for info in entries if info.get("type") != "directory"}
+            folders = sorted({info["name"] for info in entries if info.get("type") == "directory"})
+            if all(_can_be_asked_for(name, folder, objects) for name in folders) and not _are_thin(files, folders):
+                return objects, folders
+        return tried(lambda: files.find(folder, detail=True)), []
+    finally:
+        with contextlib.suppress(Exception):  # it would keep a kilobyte of each object
+            files.invalidate_cache()
+
+
+def _can_be_asked_for(name: str, folder: str, objects: Container[str]) -> bool:
+    """Return whether a library that is asked for a folder by its name answers with what lies in it, and in no other.
+
+    In a bucket, ``a//b`` lies in a folder without a name, and an object ``a`` may stand beside a folder ``a``.
+    """
+    above, _, last = name.rpartition("/")
+    return above == folder.rstrip("/") and bool(last) and name not in objects
+
+
+def _are_thin(files: Any, folders: Sequence[str]) -> bool:
+    """Return whether folders are so many, and hold so little, that a request for each would take longest."""
+    some = folders[:: len(folders) // 4] if len(folders) > _MANY else ()
+    return sum(len(tried(partial(files.find, folder))) for folder in some) < _THIN * len(some)
 
 
 def objects_below(url: str) -> tuple[Sequence[ImageObject], list[tuple[str, str]]]:

@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -184,11 +185,20 @@ def main(source: str, output: str, runner: str) -> None:
         protocol = "made"
 
         def info(self, path: str, **_: object) -> dict[str, object]:
-            return {"name": path, "size": 246, "type": "file", "ETag": path}
+            if not path.endswith(".bmp"):
+                return {"name": path, "size": 0, "type": "directory"}
+            of_s3 = {"Key": path, "LastModified": datetime(2026, 1, 1, tzinfo=UTC), "ETag": f'"{path}"', "Size": 246}
+            return {**of_s3, "StorageClass": "STANDARD", "type": "file", "size": 246, "name": path}
 
         def find(self, path: str, **_: object) -> dict[str, dict[str, object]]:
-            bucket = self._strip_protocol(path)
-            return {f"{bucket}/{name(i)}": self.info(f"{bucket}/{name(i)}") for i in range(int(bucket))}
+            bucket, *folder = self._strip_protocol(path).split("/")
+            numbers = range(int(folder[0][-3:]), int(bucket), CLASSES) if folder else range(int(bucket))
+            return {one: self.info(one) for one in (f"{bucket}/{name(i)}" for i in numbers)}
+
+        def ls(self, path: str, **_: object) -> list[dict[str, object]]:
+            if "/" in (bucket := self._strip_protocol(path)):
+                return [*self.find(path).values()]
+            return [self.info(f"{bucket}/class_{number:03d}") for number in range(CLASSES)]
 
         def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: object) -> bytes:
             return picture(int(path[-13:-4]))[start:end]

@@ -71,6 +71,9 @@ class Bucket(MemoryFileSystem):
     def find(self, path: str, **options: Any) -> Any:
         return {name: self._tagged(info) for name, info in super().find(path, **options).items()}
 
+    def ls(self, path: str, **options: Any) -> Any:
+        return [self._tagged(info) for info in super().ls(path, **options)]
+
 
 fsspec.register_implementation("bucket", Bucket, clobber=True)
 
@@ -365,11 +368,12 @@ def test_what_is_replaced_between_listing_and_reading_is_what_was_read(bucket: B
     assert (again.read, again.computed, again.changes.changed) == (1, 0, 0)
 
 
-def test_a_bucket_without_credentials(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    def find(*_: Any, **__: Any) -> Any:
+@pytest.mark.parametrize("asked", ["isdir", "ls"])
+def test_a_bucket_without_credentials(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
         raise type("NoCredentialsError", (Exception,), {})("Unable to locate credentials")
 
-    monkeypatch.setattr(Bucket, "find", find)
+    monkeypatch.setattr(Bucket, asked, refuse)
     with pytest.raises(SourceError) as raised:
         list_images("bucket://b/photos")
     assert str(raised.value) == (
