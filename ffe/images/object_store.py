@@ -55,6 +55,7 @@ _GONE = {404, 410}
 _NETWORK = {"aiohttp", "aiobotocore", "azure", "botocore", "gcsfs", "httpcore", "httpcore2", "httpx", "httpx2"}
 _NETWORK |= {"requests", "urllib3", "ssl", "asyncio"}
 _NO_CREDENTIALS = ("NoCredentials", "PartialCredentials", "DefaultCredentials", "ClientAuthentication", "ProfileNotFound")
+_SAYS_CREDENTIALS = ("credential", "connection string")  # Azure's library raises a ValueError
 
 _T = TypeVar("_T")
 
@@ -100,8 +101,10 @@ def opened(url: str) -> tuple[Any, str]:
         packages = _packages(url)
         raise SourceError(missing(f"Reading from '{redacted(url)}'", *packages) if packages else one_line(error)) from error
     except Exception as error:
-        if set(_packages(url)) & set(_CREDENTIALS):  # its library is there, and does not begin
-            raise SourceError(f"'{redacted(url)}' cannot be read: {one_line(error)}; {who_you_are(url)}.") from error
+        asks = isinstance(_outcome(error), Unreachable) or any(word in str(error).lower() for word in _SAYS_CREDENTIALS)
+        if asks and set(_packages(url)) & set(_CREDENTIALS):  # its library is there, and does not begin
+            why = one_line(error).rstrip(".")
+            raise SourceError(f"'{redacted(url)}' cannot be read: {why}; {who_you_are(url)}.") from error
         raise SourceError(
             f"'{redacted(url)}' cannot be read ({one_line(error)}); give a URL that fsspec opens, such as s3://, gs://, az://, "
             "hf:// or https://, or a folder or CSV on this machine."

@@ -401,6 +401,14 @@ def test_sources_that_are_none(bucket: Bucket, source: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("refuse", "said"),
+    [
+        (type("DefaultCredentialsError", (Exception,), {})("not found"), "DefaultCredentialsError: not found"),
+        (ValueError("Give account_name with credentials!!"), "ValueError: Give account_name with credentials!!"),
+        (ValueError("Connection string is malformed."), "ValueError: Connection string is malformed"),
+    ],
+)
+@pytest.mark.parametrize(
     ("url", "where"),
     [
         (
@@ -420,15 +428,24 @@ def test_sources_that_are_none(bucket: Bucket, source: str, text: str) -> None:
         ("hf://datasets/me/x", "HF_TOKEN, or 'hf auth login'"),
     ],
 )
-def test_a_library_that_does_not_begin_without_credentials(monkeypatch: pytest.MonkeyPatch, url: str, where: str) -> None:
+def test_a_library_that_does_not_begin_without_credentials(
+    monkeypatch: pytest.MonkeyPatch, url: str, where: str, refuse: Exception, said: str
+) -> None:
     """Some say so at once and not when something is read: Google's by an error of its own, Azure's by a ValueError."""
-    refuse = type("DefaultCredentialsError", (Exception,), {})("not found")
     monkeypatch.setattr("fsspec.core.url_to_fs", lambda *_, **__: (_ for _ in ()).throw(refuse))
     with pytest.raises(SourceError) as raised:
         list_images(url)
+    assert str(raised.value) == (f"'{url}' cannot be read: {said}; give its library your credentials as it wants them ({where}).")
+
+
+def test_a_library_that_does_not_begin_for_another_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse = TypeError("unexpected keyword 'anom'")
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda *_, **__: (_ for _ in ()).throw(refuse))
+    with pytest.raises(SourceError) as raised:
+        list_images("s3://x")
     assert str(raised.value) == (
-        f"'{url}' cannot be read: DefaultCredentialsError: not found; "
-        f"give its library your credentials as it wants them ({where})."
+        "'s3://x' cannot be read (TypeError: unexpected keyword 'anom'); give a URL that fsspec opens, such as s3://, gs://, "
+        "az://, hf:// or https://, or a folder or CSV on this machine."
     )
 
 
