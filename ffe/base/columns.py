@@ -128,10 +128,10 @@ class Numbers(Sequence[int]):
         return iter(self._room[: self._count])
 
     def array(self) -> np.ndarray:
-        """Return the numbers as an array (N,) that shares their memory."""
+        """Return the numbers as a read-only array (N,) that shares their memory."""
         import numpy as np
 
-        return np.frombuffer(self._room, self.kind)[: self._count]
+        return np.frombuffer(self._room.toreadonly(), self.kind)[: self._count]
 
 
 class Texts(Sequence[str]):

@@ -186,7 +186,9 @@ def _in_reading_order(job: Job, read: Iterable[int], missing: Iterable[int]) -> 
     archive_of = np.asarray([rank[archive] for archive in archives.values], np.uint32)[archives.codes.array()]
     order = np.lexsort((places.array(), archive_of))
     for column in columns:
-        column.array()[:] = column.array()[order]
+        moved = column.array()[order]
+        column.keep(0)
+        column.extend(moved)
     return columns[0], columns[1]
 
 

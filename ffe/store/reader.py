@@ -230,12 +230,14 @@ class FeatureStore:
 
     @property
     def plain(self) -> np.ndarray:
-        """The rows of the plain images, int64 (n,), ascending; all rows where there are no views."""
+        """The rows of the plain images, int64 (n,), ascending, read-only; all rows where there are no views."""
         return self._plain
 
     @cached_property
     def _plain(self) -> np.ndarray:
-        return kept(np.flatnonzero(self.views == 0))
+        rows = kept(np.flatnonzero(self.views == 0))
+        rows.flags.writeable = False  # all that ask share it
+        return rows
 
     def rows_of_views(self, images: np.ndarray) -> np.ndarray:
         """Return int64 (n, count): the row of each view of some images, given as int64 (n,); -1 where there is none."""

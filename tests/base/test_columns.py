@@ -31,6 +31,8 @@ def test_numbers_texts_and_keys(place: str) -> None:
     numbers = Numbers("Q", values)
     assert isinstance(numbers[:].obj, mmap) == (place == "in files")
     view = numbers.array()
+    with pytest.raises(ValueError, match="read-only"):
+        view[0] = 1
     numbers.keep(400)
     numbers.extend(array("Q", values[400:]))
     numbers.put(502, 7)

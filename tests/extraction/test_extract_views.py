@@ -74,6 +74,8 @@ def test_each_row_of_a_view_is_the_backbone_on_that_view(source: Path, output: P
     with FeatureStore(output) as store:
         assert store.made_views == ViewsSpec(3, spec) == summary.views
         assert store.views.tolist() == [0, 1, 2, 3] * 12
+        with pytest.raises(ValueError, match="read-only"):
+            store.plain[0] = 1
         for row in range(len(store)):
             pixels = decode((source / store.paths[row]).read_bytes(), PreprocessSpec((32, 32), "none"))
             view = augment(pixels, spec, store.sha256[row], int(store.views[row]))
