@@ -53,9 +53,9 @@ def zeros(shape: Sequence[int], dtype: Any) -> np.ndarray:
     return np.ndarray(shape, dtype, buffer=room(max(1, math.prod(shape) * np.dtype(dtype).itemsize)))
 
 
-def kept(array: np.ndarray) -> np.ndarray:
-    """Return a copy of an array that lies in a ``room``."""
-    copy = zeros(array.shape, array.dtype)
+def kept(array: np.ndarray, dtype: Any = None) -> np.ndarray:
+    """Return a copy of an array that lies in a ``room``, of another ``dtype`` where one is given."""
+    copy = zeros(array.shape, dtype or array.dtype)
     copy[...] = array
     return copy
 
@@ -76,6 +76,16 @@ def filled(values: Iterable[Any], dtype: Any, count: int) -> np.ndarray:
     for place, piece in in_pieces(values, dtype, count):
         made[place] = piece
     return made
+
+
+def sorted_rows(texts: Iterable[bytes], width: int, count: int) -> np.ndarray:
+    """Return so many byte strings, of at most ``width`` bytes, in their order: ``text`` and, where it stood, ``position`` (N,).
+
+    They are sorted in place, in a ``room``: indices to sort would lie in memory.
+    """
+    rows = filled(((text, i) for i, text in enumerate(texts)), [("text", f"S{width}"), ("position", ">u4")], count)
+    rows.view(f"S{width + 4}").sort()
+    return rows
 
 
 class Numbers(Sequence[int]):
@@ -171,9 +181,9 @@ class Texts(Sequence[str]):
         """Return the positions of the texts in the order of their code points, uint32 (N,)."""
         import numpy as np
 
-        widest = max((end - start for start, end in itertools.pairwise(self._ends)), default=1)
+        widest = max((end - start for start, end in itertools.pairwise(self._ends)), default=1) or 1
         coded = (bytes(self._bytes[start:end]) for start, end in itertools.pairwise(self._ends))
-        return kept(filled(coded, f"S{max(1, widest)}", len(self)).argsort(kind="stable").astype(np.uint32))
+        return kept(sorted_rows(coded, widest, len(self))["position"], np.uint32)
 
 
 class Repeated(Sequence[_T], Generic[_T]):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ffe.base.columns import filled, in_pieces, kept, zeros
+from ffe.base.columns import in_pieces, sorted_rows, zeros
 from ffe.base.digests import KEY_BYTES, key_of
 from ffe.base.text import composed
 
@@ -74,13 +74,12 @@ def places_of(names: Sequence[str], among: Sequence[str]) -> np.ndarray:
     """
     import numpy as np
 
-    found, taken, kind = zeros((len(names),), np.int64), zeros((len(among),), bool), f"S{KEY_BYTES}"
-    keys = filled(map(key_of, among), kind, len(among))
-    order = kept(keys.argsort(kind="stable"))
-    for place, wanted in in_pieces(map(key_of, names), kind, len(names) if among else 0):
-        at = order[np.searchsorted(keys, wanted, sorter=order) % len(keys)]
-        same = keys[at] == wanted
-        found[place], taken[at[same]] = np.where(same, at, -1), True
+    found, taken = zeros((len(names),), np.int64), zeros((len(among),), bool)
+    keys = sorted_rows(map(key_of, among), KEY_BYTES, len(among))
+    for place, wanted in in_pieces(map(key_of, names), keys["text"].dtype, len(names) if among else 0):
+        at = keys[np.searchsorted(keys["text"], wanted) % len(keys)]
+        same = at["text"] == wanted
+        found[place], taken[at["position"][same]] = np.where(same, at["position"].astype(np.int64), -1), True
     if not among:
         found[:] = -1
     odd = [i for i in np.flatnonzero(found < 0).tolist() if not names[i].isascii()]

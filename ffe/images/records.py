@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, overload
 
-from ffe.base.columns import Made, Numbers, Repeated, Texts, filled, kept
+from ffe.base.columns import Made, Numbers, Repeated, Texts, in_pieces, sorted_rows, zeros
 from ffe.images.image_handle import ImageFile
 from ffe.redaction import redacted
 
@@ -159,8 +159,13 @@ class Records(Sequence[ImageRecord]):
 
     def sorted(self, key: Callable[[str], str]) -> Records:
         """Return the images in the order of what 64 digits a function gives for their paths."""
-        keys = filled(map(bytes.fromhex, map(key, self.paths)), "S32", len(self))
-        return self._ordered(kept(self._order[keys.argsort(kind="stable")]))
+        import numpy as np
+
+        rows = sorted_rows(map(bytes.fromhex, map(key, self.paths)), 32, len(self))
+        order = zeros((len(self),), np.uint32)
+        for place, piece in in_pieces(rows["position"], np.uint32, len(self)):
+            order[place] = self._order[piece]
+        return self._ordered(order)
 
 
 @dataclass(frozen=True)

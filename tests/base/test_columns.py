@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import tracemalloc
 import unicodedata
 from array import array
 from mmap import mmap
@@ -86,3 +87,14 @@ def test_no_two_names_have_one_place() -> None:
     assert places_of([sign, two], [one]).tolist() == [0, -1]
     assert places_of([sign, one], [two, one]).tolist() == [0, 1]
     assert places_of([one], [two, one, sign]).tolist() == [1]
+
+
+def test_sorting_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "MAPPED_BYTES", 1)
+    texts = Texts(f"{7919 * i % 20011:06d}" for i in range(20_000))
+    tracemalloc.start()
+    order = texts.order()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [texts[i] for i in order] == sorted(texts)
+    assert peak < 4 * len(texts)
