@@ -139,6 +139,7 @@ def test_whole_runs_at_the_driver(tmp_path: Path, kind: str) -> None:
     said = []
     for count in PICTURES:
         source, output = put(tmp_path / str(count), kind, count), tmp_path / f"{count}.h5"
+        time.sleep(3)  # the time of a file that was only just written tells nothing: the second run would read it again
         for _ in range(2):
             run = [sys.executable, __file__, source, str(output), RUNNER]
             told = subprocess.run(
