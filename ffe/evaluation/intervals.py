@@ -16,7 +16,7 @@ RESAMPLES = 2000
 _MOST_DRAWS = 200_000_000  # of rows, where there are many of them: their intervals are narrow, and told by fewer resamples
 _LEAST_RESAMPLES = 400
 _BLOCK_BYTES = 8 << 20
-_Z = 1.959963984540054  # the 97.5 % point of the normal distribution
+Z = 1.959963984540054  # the 97.5 % point of the normal distribution
 _LEVELS = (0.025, 0.975)
 
 
@@ -66,8 +66,8 @@ def wilson(share: float, n: float) -> Interval:
     right out of 300 gives 0.987 to 1. Recommended for that by Brown, Cai and
     DasGupta 2001, https://doi.org/10.1214/ss/1009213286.
     """
-    centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * (share * (1 - share) / n + _Z**2 / (4 * n**2)) ** 0.5
+    centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * (share * (1 - share) / n + Z**2 / (4 * n**2)) ** 0.5
     low, high = max(0.0, centre - half), min(1.0, centre + half)
     return (0.0 if share == 0 else low), (1.0 if share == 1 else high)
 
@@ -100,3 +100,14 @@ def share_intervals(samples: np.ndarray, shares: np.ndarray, rows: np.ndarray, g
             outer = wilson(float(share), float(g if low == high else n))
             result.append((float(min(low, outer[0])), float(max(high, outer[1]))))
     return result
+
+
+def accuracy_intervals(right: np.ndarray, groups: np.ndarray | None = None) -> list[Interval]:
+    """Return the interval of the share of right answers in each row of bool (M, N), of the same N > 0 images.
+
+    Those of one group, int64 (N,), are not independent; see ``share_intervals``.
+    """
+    numbers = group_numbers(groups, right.shape[1])
+    drawn = [(right.astype(np.float32) @ weights / weights.sum(axis=0)).T for weights in resampled_weights(numbers)]
+    rows, count = (np.full(len(right), most) for most in (len(numbers), int(numbers.max()) + 1))
+    return [found or (0.0, 1.0) for found in share_intervals(np.concatenate(drawn), right.mean(axis=1), rows, count)]

@@ -40,7 +40,7 @@ class LearningCurve:
     # accuracy, interval: predicted there, with 95 %; None without a fit
     accuracy: float | None
     interval: Interval | None
-    # gain, gain_interval: over the fit at the most photos seen; None without a fit
+    # gain, gain_interval: over the accuracy at the most photos seen; None without a fit
     gain: float | None
     gain_interval: Interval | None
 
@@ -72,7 +72,8 @@ def fit_learning_curve(
     asymptotic values and rate of convergence", NIPS 6), Hestness et al. 2017
     (https://arxiv.org/abs/1712.00409). With a and b at least 0, and c
     in [0.1, 1.5]: steeper or flatter curves cannot be told from chance on so
-    few points. For each c of a grid, a and b are a weighted least squares
+    few points. The curve goes through the accuracy at the most photos: what is foreseen
+    is that, and the gain. So for each c of a grid, b is a weighted least squares
     problem with a closed answer: nothing that fails to converge on three points.
     The intervals are a parametric bootstrap: the points are drawn again from their
     standard errors, as if those were independent, and fitted again.
@@ -114,18 +115,16 @@ def fit_learning_curve(
 
 
 def _fit(n: np.ndarray, errors: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Return a, b, c, float64 (3, B), of least weighted squares for errors (B, P) at n (P,)."""
-    weights = spread**-2 / (spread**-2).sum()
+    """Return a, b, c, float64 (3, B), of least weighted squares for errors (B, P) at n (P,), through the last of each row."""
+    weights, last = spread[:-1] ** -2, errors[:, -1]
+    above = errors[:, :-1] - last[:, None]
     best = np.full(len(errors), np.inf)
     found = np.zeros((3, len(errors)))
     for c in _EXPONENTS:
-        x = n**-c
-        mean_x, mean_y = weights @ x, errors @ weights
-        slope = (errors - mean_y[:, None]) @ (weights * (x - mean_x)) / (weights @ (x - mean_x) ** 2)
-        through_zero = errors @ (weights * x) / (weights @ x**2)
-        b = np.where(mean_y < slope * mean_x, through_zero, np.maximum(slope, 0))
-        a = np.where(mean_y < slope * mean_x, 0, mean_y - b * mean_x)
-        squares = ((errors - a[:, None] - b[:, None] * x) ** 2) @ weights
+        x = n[:-1] ** -c - n[-1] ** -c
+        b = np.clip(above @ (weights * x) / (weights @ x**2), 0, last * n[-1] ** c)
+        a = np.maximum(last - b * n[-1] ** -c, 0)
+        squares = (above - b[:, None] * x) ** 2 @ weights
         better = squares < best
         best[better] = squares[better]
         found[:, better] = np.stack([a, b, np.full(len(errors), c)])[:, better]

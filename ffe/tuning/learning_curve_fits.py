@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from ffe.evaluation.intervals import Z, accuracy_intervals
 from ffe.evaluation.learning_curve import LearningCurve, fit_learning_curve
 from ffe.specs import SearchSpec
 from ffe.tuning.kernel_cache import KernelCache
@@ -18,7 +19,10 @@ _FEWEST_OF_A_CLASS = 2
 
 
 def measure_learning_curve(problem: Problem, spec: SearchSpec, trial: Trial) -> LearningCurve | None:
-    """Fit the head of a trial, no ensemble, on growing shares of each part; None where a class has too few rows for a quarter."""
+    """Fit the head of a trial, no ensemble, on growing shares of each part; None where a class has too few rows for a quarter.
+
+    The standard errors are of the choice of the images that score, not of those that train.
+    """
     labels = problem.labels
     least = min(int(np.bincount(labels[problem.plain(fit)], minlength=problem.classes).min()) for fit, _ in problem.parts)
     shares = [share for share in _SHARES if least * share >= _FEWEST_OF_A_CLASS]
@@ -26,17 +30,19 @@ def measure_learning_curve(problem: Problem, spec: SearchSpec, trial: Trial) -> 
         return None
     # fewer rows need more epochs
     without_epochs = {key: value for key, value in trial.parameters.items() if key != "epochs"}
-    sizes, accuracies, errors, cache = [], [], [], KernelCache(problem.features)
+    sizes, right, cache = [], [], KernelCache(problem.features)
     for share in shares:
         chosen = [_stratified(labels, problem.plain(fit), share, spec.seed) for fit, _ in problem.parts]
         parts = [(problem.with_views(some), score) for some, (_, score) in zip(chosen, problem.parts, strict=True)]
         smaller = dataclasses.replace(problem, parts=parts)
         found = trial if share == 1.0 else score_once(smaller, spec, trial.head, without_epochs, cache)
-        right = found.probabilities.argmax(axis=1) == labels[problem.scored]
+        right.append(found.probabilities.argmax(axis=1) == labels[problem.scored])
         sizes.append(int(np.mean([len(some) for some in chosen])))
-        accuracies.append(float(right.mean()))
-        errors.append(float(np.sqrt(max(right.mean() * (1 - right.mean()), 1e-6) / len(right))))
-    return fit_learning_curve(sizes, accuracies, errors, seed=spec.seed)
+    accuracies = np.mean(right, axis=1)
+    ends = accuracy_intervals(np.stack(right), problem.scored_groups)
+    # the longer side: where all are right, or nearly so, the interval goes down alone
+    errors = np.abs(np.asarray(ends) - accuracies[:, None]).max(axis=1) / Z
+    return fit_learning_curve(sizes, accuracies.tolist(), errors.tolist(), seed=spec.seed)
 
 
 def _stratified(labels: np.ndarray, rows: np.ndarray, share: float, seed: int) -> np.ndarray:

@@ -7,7 +7,14 @@ import pytest
 from scipy.stats import binomtest
 
 from ffe.evaluation import intervals
-from ffe.evaluation.intervals import group_numbers, percentile_intervals, resampled_weights, resamples_of, wilson
+from ffe.evaluation.intervals import (
+    accuracy_intervals,
+    group_numbers,
+    percentile_intervals,
+    resampled_weights,
+    resamples_of,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (299, 300), (300, 300), (0, 12), (7, 20)])
@@ -56,3 +63,11 @@ def test_a_resample_of_many_rows_is_one_block(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(intervals, "_MOST_DRAWS", 1_000_000)
     blocks = [weights.shape for weights in resampled_weights(np.arange(2000))]
     assert blocks == [(2000, 1)] * 500
+
+
+def test_accuracies_of_the_same_photos_are_wilsons_or_wider_where_photos_belong_together() -> None:
+    right = np.ones((2, 30), bool)
+    right[1, :6] = False
+    alone, together = accuracy_intervals(right), accuracy_intervals(right, np.arange(30) // 6)
+    assert (alone[0], together[0]) == (wilson(1.0, 30), wilson(1.0, 5))
+    assert together[1][0] < alone[1][0] < 0.8 < alone[1][1] < together[1][1]

@@ -58,6 +58,17 @@ def test_the_sentence(accuracies: list[float], error: float, sentence: str) -> N
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["sentence"] == found.sentence
 
 
+@pytest.mark.parametrize("accuracies", [[0.9, 0.93, 0.92, 0.95], [0.9, 0.97, 0.96, 0.93], [0.8, 0.9, 0.95, 0.97]])
+def test_what_is_foreseen_goes_on_from_what_was_measured(accuracies: list[float]) -> None:
+    """So that sentence, table and chart of a page say the same."""
+    found = fit_learning_curve(SIZES, accuracies, [0.01] * 4)
+    assert found.a is not None
+    assert found.b is not None
+    assert found.c is not None
+    assert 1 - found.a - found.b * 400**-found.c == pytest.approx(accuracies[-1])
+    assert found.accuracy == pytest.approx(accuracies[-1] + (found.gain or 0))
+
+
 def test_two_points_are_too_few() -> None:
     found = fit_learning_curve([50, 100], [0.9, 0.92], [0.01, 0.01])
     assert (found.a, found.accuracy, found.gain_interval, found.size) == (None, None, None, 200)
