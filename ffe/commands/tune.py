@@ -295,7 +295,7 @@ def _say_cost(problem: Problem, spec: SearchSpec) -> Cost:
         "once" if len(problem.parts) == 1 else f"{len(problem.parts)} times",
         round(float(np.mean([len(problem.plain(fit)) for fit, _ in problem.parts]))),
         "rows" if problem.image is None else "images and their views",
-        rough_duration(cost.seconds),
+        rough_duration(cost.overhead + cost.seconds),
         bytes_text(cost.bytes),
     )
     for note in filter(None, (find_head(name).search_note(len(problem.train)) for name in spec.heads)):

@@ -75,6 +75,7 @@ class Head:
     random: ClassVar[bool] = False
     further_trials: ClassVar[int] = 4  # sets that a search tries beyond the first ones, where no number is asked for
     trials_at_once: ClassVar[int] = 8  # sets that are scored in one call
+    least_seconds: ClassVar[float] = 0.01  # of one fit beside ``fit_seconds``, however few its rows are
 
     parameters: dict[str, Any]  # the values of the active parameters
     map: FeatureMap  # what it does to features first
@@ -170,6 +171,11 @@ class Head:
     def fit_seconds(cls, size: SearchSize) -> float:
         """Return about how long one fit takes: within a factor of two or three."""
         return 400.0 * size.fit_rows * min(size.fit_rows, size.dims) * max(1, size.classes - 1) / size.rate
+
+    @classmethod
+    def start_seconds(cls) -> float:
+        """Return about how long it takes to load and compile what its first fit needs, beside what all heads need."""
+        return 0.0
 
     @classmethod
     def search_bytes(cls, size: SearchSize) -> int:

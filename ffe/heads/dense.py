@@ -13,6 +13,7 @@ import threadpoolctl
 
 from ffe.base.arrays import RowSource
 from ffe.base.feature_layout import FeatureLayout
+from ffe.base.system import cache_root
 from ffe.heads.base import FitData, Head, SearchSize, Settings
 from ffe.heads.mlp import Layers, Orders, network_of
 from ffe.heads.passes import fit_map, wide_pca_text
@@ -22,6 +23,7 @@ from ffe.heads.transform import FEATURE_SPACE, SCALING, FeatureMap, stored
 
 _PIECE_ROWS, _WINDOW_ROWS = 64, 8_192
 _EPOCHS = 20  # that a dense head trains for, with early stopping
+_LOAD_SECONDS, _COMPILE_SECONDS = 1.0, 10.0  # of the compiled loops
 
 
 class _Windows:
@@ -59,6 +61,7 @@ class DenseHead(Head):
 
     name: ClassVar[str] = "dense"
     random: ClassVar[bool] = True
+    least_seconds: ClassVar[float] = 0.02
     space: ClassVar[tuple[Parameter, ...]] = (
         *(dataclasses.replace(p, default="standard") if p is SCALING else p for p in FEATURE_SPACE),
         Parameter("first_dense", 32, (4, 8, 16, 32, 64)),
@@ -84,6 +87,11 @@ class DenseHead(Head):
     def fit_seconds(cls, size: SearchSize) -> float:
         """Return about how long one fit takes; see ``Head``."""
         return 600.0 * _EPOCHS * size.epoch_rows * size.dims / size.rate
+
+    @classmethod
+    def start_seconds(cls) -> float:
+        """Return about how long numba takes to load, and to compile what it has not kept; see ``Head``."""
+        return _LOAD_SECONDS if any((cache_root() / "numba").glob("*/mlp_kernels.*")) else _COMPILE_SECONDS
 
     def fit_rowwise(self, x: np.ndarray, data: FitData) -> Self:
         """Fit on mapped rows, for all epochs; see ``Head``."""

@@ -26,6 +26,7 @@ class ForestHead(Head):
 
     name: ClassVar[str] = "forest"
     random: ClassVar[bool] = True
+    least_seconds: ClassVar[float] = 0.1
     space: ClassVar[tuple[Parameter, ...]] = (
         POOLING,
         Parameter("trees", 200, (100, 200, 400)),

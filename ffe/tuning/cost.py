@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -15,7 +16,9 @@ from ffe.specs import SearchSpec
 from ffe.tuning.problem import Problem
 from ffe.tuning.search import trials_planned
 
-_PROBE = 384
+_PROBE, _ROUNDS = 384, 5
+_LIBRARIES = 1.5  # seconds in which scikit-learn and SciPy load
+_ORACLE = 3.0  # and KerasTuner, in a process of its own
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Cost:
     """An estimate."""
 
     trials: int | None  # sets of parameters in all; None where the time decides
-    seconds: float  # of the search
+    seconds: float  # of the search, as far as they grow with the rows
+    overhead: float  # the others: what loads, what is compiled, and the least that each fit takes; 0 where the time decides
     bytes: int  # of memory, at the most
     each: dict[str, float]  # head -> seconds of one trial
 
@@ -47,19 +51,27 @@ def estimate(problem: Problem, spec: SearchSpec) -> Cost:
         cores=cores(),
     )
     heads = {name: find_head(name) for name in spec.heads}
-    each = {name: float(kind.fit_seconds(size) * parts * (spec.executions if kind.random else 1)) for name, kind in heads.items()}
+    fits = {name: parts * (spec.executions if kind.random else 1) for name, kind in heads.items()}
+    each = {name: float(kind.fit_seconds(size) * fits[name]) for name, kind in heads.items()}
     planned = trials_planned(problem, spec)
-    needed = float(sum(each[name] * trials for name, trials in planned.items()))
-    trials, seconds = (sum(planned.values()), needed) if spec.seconds is None else (None, spec.seconds)
+    trials: int | None = sum(count for count, _ in planned.values())
+    seconds = float(sum(each[name] * count for name, (count, _) in planned.items()))
+    overhead = _LIBRARIES + _ORACLE * any(asks for _, asks in planned.values())
+    overhead += sum(kind.start_seconds() + planned[name][0] * fits[name] * kind.least_seconds for name, kind in heads.items())
+    if spec.seconds is not None:
+        trials, seconds, overhead = None, spec.seconds, 0.0
     pooled = 4 * count * sum(dims) * min(2, len(layout.parts)) + 8 * count * max(dims) // 4
     own = max(kind.search_bytes(size) for kind in heads.values())  # Gram matrices are shared
-    return Cost(trials, seconds, problem.features.nbytes + pooled + own + (700 << 20), each)
+    return Cost(trials, seconds, overhead, problem.features.nbytes + pooled + own + (700 << 20), each)
 
 
 def _rate() -> float:
     """Return this machine's float64 operations a second and core, in a product of matrices."""
     x = np.random.default_rng(0).random((_PROBE, _PROBE))
     x @ x
-    started = time.perf_counter()
-    x @ x
-    return 2 * _PROBE**3 / max(time.perf_counter() - started, 1e-6) / cores()
+    least = math.inf
+    for _ in range(_ROUNDS):  # other programs disturb some
+        started = time.perf_counter()
+        x @ x
+        least = min(least, time.perf_counter() - started)
+    return 2 * _PROBE**3 / max(least, 1e-6) / cores()

@@ -97,6 +97,7 @@ class _HeadSearch:
         else:  # KerasTuner adds half as many sets where rows are many
             self.total = len(first) + self._kind.further_trials // (1 if len(problem.features) <= EXACT_ROWS else 2)
         self.proposer = TrialProposer(space, oracle=oracle, trials=self.total, epochs=epochs, seed=spec.seed, first=first)
+        self.first = 0 if oracle == "hyperband" else len(first)  # sets that no oracle proposes
         self.at_once, self.done = self._kind.trials_at_once, 0
         self.seconds_each: float | None = None
 
@@ -139,9 +140,13 @@ def _left_to_search(space: Sequence[Parameter], fixed: Mapping[str, Any]) -> lis
     return list(left.values())
 
 
-def trials_planned(problem: Problem, spec: SearchSpec) -> dict[str, int]:
-    """Return how many trials each head gets at the most; a HeadError where what is fixed does not fit."""
-    return {name: _HeadSearch(problem, spec, name).total for name in spec.heads}
+def trials_planned(problem: Problem, spec: SearchSpec) -> dict[str, tuple[int, bool]]:
+    """Return how many trials each head gets at the most, and whether an oracle proposes some of them.
+
+    A HeadError says that what is fixed does not fit.
+    """
+    searches = [_HeadSearch(problem, spec, name) for name in spec.heads]
+    return {each.name: (each.total, each.total > each.first) for each in searches}
 
 
 def search(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,33 @@ def test_all_heads_take_as_long_as_each() -> None:
 
 def test_a_budget_is_the_answer() -> None:
     found = _estimate(400, SearchSpec(("svm",), seconds=90.0))
-    assert (found.trials, found.seconds) == (None, 90.0)
+    assert (found.trials, found.seconds, found.overhead) == (None, 90.0, 0.0)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_least_of_every_fit_is_counted_however_few_rows_there_are(head: str) -> None:
+    few, more = (_estimate(20, SearchSpec((head,), trials=trials), channels=8) for trials in (60, 80))
+    assert more.overhead - few.overhead == pytest.approx(20 * 5 * HEADS[head].least_seconds)
+    assert more.overhead - few.overhead >= 1
+
+
+def test_what_loads_and_compiles_is_counted_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The libraries always, the loops of dense heads until they are kept, and KerasTuner where it proposes something."""
+    monkeypatch.setenv("FFE_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("ffe.heads.base.Head.least_seconds", 0.0)
+    monkeypatch.setattr("ffe.heads.dense.DenseHead.least_seconds", 0.0)
+
+    def overhead(heads: tuple[str, ...], **options: Any) -> float:
+        return _estimate(160, SearchSpec(heads, **options)).overhead
+
+    plain = overhead(("logistic",), trials=4)
+    assert plain > 1
+    assert overhead(("logistic", "svm"), trials=4) == overhead(("logistic",), trials=4, oracle="random") == plain
+    assert overhead(("logistic",), trials=40) > plain + 2
+    compiling = overhead(("logistic", "dense"), trials=4)
+    (tmp_path / "numba" / "heads").mkdir(parents=True)
+    (tmp_path / "numba" / "heads" / "mlp_kernels.score-1.py311.nbi").touch()
+    assert plain < overhead(("logistic", "dense"), trials=4) < compiling - 5
 
 
 @pytest.mark.parametrize("pooling", ["flat", "avg", "max", "avgmax"])
