@@ -34,7 +34,7 @@ def check_output(
 ) -> Path:
     """Return where a report is to go; a ReportError says why it cannot. ``mark`` is in a file that may be replaced."""
     place = Path(path)
-    if mark == PAGE_MARK and (refusal := suffix_refusal(place, "report")) is not None:
+    if (refusal := suffix_refusal(place, what)) is not None:
         raise ReportError(refusal)
     if place.is_dir():
         raise ReportError(f"The {what} '{place}' is a folder; give the name of a file, such as '{place / example}'.")

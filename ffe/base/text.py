@@ -76,24 +76,26 @@ def near_file(path: str | os.PathLike[str]) -> str:
     return ""
 
 
+# endings of other formats; one that is not known may stay
+_PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".jp2", ".heic", ".svg"}
+_TABLES = {".csv", ".tsv", ".json", ".npz", ".npy", ".parquet", ".pkl", ".joblib", ".h5"}
+_MODELS = {".ffe", ".onnx", ".keras", ".pt", ".pth", ".safetensors", ".tflite"}
+_OTHERS = _PICTURES | _TABLES | _MODELS | {".html", ".md", ".pdf", ".docx", ".zip", ".tar", ".gz", ".tgz"}
 _FORMATS = {
-    "features": (".h5", "HDF5", {".csv", ".npz", ".npy", ".parquet", ".json", ".pkl", ".ffe", ".onnx", ".keras", ".html"}),
-    "model": (
-        ".ffe",
-        "ffe's own format",
-        {".h5", ".hdf5", ".keras", ".pkl", ".joblib", ".onnx", ".csv", ".json", ".pt", ".html"},
-    ),
-    "report": (".html", "HTML", {".pdf", ".png", ".jpg", ".svg", ".docx", ".md", ".csv", ".json", ".h5", ".ffe"}),
+    "features": (".h5", "HDF5", _OTHERS - {".h5"}),
+    "model": (".ffe", "ffe's own format", _OTHERS - {".ffe"} | {".hdf5"}),
+    "report": (".html", "HTML", _OTHERS - {".html"}),
+    "table of answers": (".csv", "CSV", _OTHERS - {".csv"}),
 }
 
 
 def suffix_refusal(path: str | os.PathLike[str], what: str) -> str | None:
     """Return what to say of an output whose ending is that of another format; None = it may stay, as any unknown one.
 
-    ``what``: ``features``, ``model`` or ``report``.
+    ``what``: ``features``, ``model``, ``report`` or ``table of answers``; of anything else nothing is known.
     """
     stem, suffix = os.path.splitext(os.fspath(path))
-    right, called, wrong = _FORMATS[what]
+    right, called, wrong = _FORMATS.get(what, ("", "", set()))
     if suffix.lower() not in wrong:
         return None
     verb = "are" if what == "features" else "is"

@@ -18,27 +18,36 @@ from ffe.bundle.build import check_place
 from ffe.bundle.io import Bundle
 from ffe.errors import BundleError, ReportError, StoreError
 from ffe.extraction.request import check_output
+from ffe.report.predictions_csv import check_answers
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".npz", ".npy", ".parquet", ".json", ".pkl", ".ffe", ".CSV"])
+@pytest.mark.parametrize("suffix", [".csv", ".npz", ".npy", ".parquet", ".json", ".pkl", ".ffe", ".CSV", ".jpg", ".PNG", ".zip"])
 def test_features(tmp_path: Path, suffix: str) -> None:
     sentence = f"The features are written as HDF5, not as '{suffix}'; name the output '{tmp_path / 'f.h5'}'."
     with pytest.raises(StoreError, match=f"^{re.escape(sentence)}$"):
         check_output(tmp_path / f"f{suffix}")
 
 
-@pytest.mark.parametrize("suffix", [".h5", ".keras", ".pkl", ".onnx", ".json"])
+@pytest.mark.parametrize("suffix", [".h5", ".hdf5", ".keras", ".pkl", ".onnx", ".json", ".jpg", ".zip", ".npz"])
 def test_a_model(tmp_path: Path, suffix: str) -> None:
     sentence = f"The model is written as ffe's own format, not as '{suffix}'; name the output '{tmp_path / 'm.ffe'}'."
     with pytest.raises(BundleError, match=f"^{re.escape(sentence)}$"):
         check_place(tmp_path / f"m{suffix}", overwrite=True)
 
 
-@pytest.mark.parametrize("suffix", [".pdf", ".png"])
+@pytest.mark.parametrize("suffix", [".pdf", ".png", ".jpeg", ".zip", ".parquet", ".onnx"])
 def test_a_report(tmp_path: Path, suffix: str) -> None:
     sentence = f"The report is written as HTML, not as '{suffix}'; name the output '{tmp_path / 'r.html'}'."
     with pytest.raises(ReportError, match=f"^{re.escape(sentence)}$"):
         check_report(tmp_path / f"r{suffix}")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".html", ".xlsx.gz", ".tsv"])
+def test_a_table_of_answers(tmp_path: Path, suffix: str) -> None:
+    stem, ending = os.path.splitext(str(tmp_path / f"a{suffix}"))
+    sentence = f"The table of answers is written as CSV, not as '{ending}'; name the output '{stem}.csv'."
+    with pytest.raises(ReportError, match=f"^{re.escape(sentence)}$"):
+        check_answers(tmp_path / f"a{suffix}")
 
 
 @pytest.mark.parametrize("name", ["f", "f.hdf5", "f.hdf", "f.features"])
@@ -46,6 +55,7 @@ def test_any_other_ending_may_stay(tmp_path: Path, name: str) -> None:
     check_output(tmp_path / name)
     check_place(tmp_path / name.replace("hdf5", "model"), overwrite=True)
     check_report(tmp_path / name)
+    check_answers(tmp_path / name)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes and links as POSIX has them")
