@@ -105,6 +105,15 @@ def _kind_of(path: Path) -> str:
     return "empty" if not start else "hdf5" if start == HDF5_SIGNATURE else "other"
 
 
+def kind_of_ours(path: Path) -> str:
+    """Return ``feature file`` or ``model file`` of a file that is one by its first bytes or its name; empty for all others."""
+    with contextlib.suppress(OSError):
+        if first_bytes(path) == HDF5_SIGNATURE:
+            return "feature file"
+        return "model file" if path.suffix.lower() == ".ffe" else ""
+    return ""
+
+
 def is_model(path: Path) -> bool:
     """Return whether a file is to be read as a model; one that cannot be opened is not, unless its name says so."""
     try:

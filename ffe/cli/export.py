@@ -9,7 +9,7 @@ import click
 
 from ffe.base.text import bytes_text, counted
 from ffe.cli import UrlOrPath
-from ffe.cli.options import json_option, output_option
+from ffe.cli.options import json_option, output_option, refuse_picture
 from ffe.cli.progress import Display
 from ffe.cli.show import print_json
 
@@ -44,6 +44,7 @@ def command(file: str, output: str, as_json: bool, **options: object) -> None:
     from ffe.commands.export import export
     from ffe.commands.export_model import ModelExport
 
+    refuse_picture(file, "export")
     with Display() as display:
         progress = partial(display.count, "rows written")
         done = export(file, output, progress=progress, **options)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import click
 
 from ffe.base.file_access import is_model
 from ffe.base.text import bytes_text, counted, plain, share_text
-from ffe.cli.options import json_option
+from ffe.cli.options import json_option, refuse_picture
 from ffe.cli.show import fidelity_text, print_json
 from ffe.errors import BundleError, StoreError, one_line
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @json_option(help="Print everything as JSON.")
 def command(file: str, splits: bool, as_json: bool) -> None:
     """Show what is inside a feature file or a model file."""
+    refuse_picture(file, "info")
     if is_model(Path(file)):
         _model(file, splits, as_json)
     elif splits:

@@ -11,7 +11,10 @@ from typing import Any, get_args
 import click
 
 from ffe.backbones.trained import is_model_file
+from ffe.base.file_access import first_bytes
 from ffe.cli import ARGUMENTS
+from ffe.cli.examples import EXAMPLES
+from ffe.errors import DecodeError, HeadError
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.specs import Channels, Interpolation, Resize
 
@@ -59,7 +62,6 @@ class Amount(click.ParamType):
 
 def check_heads(option: str, names: Iterable[str]) -> None:
     """Refuse a head that there is not, as click refuses what is none of its choices."""
-    from ffe.errors import HeadError
     from ffe.heads import find_head
 
     try:
@@ -84,6 +86,17 @@ def refuse_model(features: tuple[str, ...], output: str, command: str) -> None:
     if is_model_file(features[0]) and not is_model_file(output):
         replace = " --overwrite" if Path(features[0]).exists() else ""
         raise click.UsageError(f"The feature file comes first; write 'ffe {command} {output} -o {features[0]}{replace}'.")
+
+
+def refuse_picture(file: str, command: str) -> None:
+    """Refuse a picture where a feature file or a model file is wanted."""
+    from ffe.images.guards import HEAD_BYTES, kind_of
+
+    with contextlib.suppress(OSError, DecodeError):
+        kind_of(first_bytes(Path(file), HEAD_BYTES))
+        raise click.UsageError(
+            f"'{file}' is a picture, not a feature file or a model; write, for example, 'ffe {command} {EXAMPLES[command]}'."
+        )
 
 
 def feature_files(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ffe.base.file_access import HDF5_SIGNATURE, first_bytes
-from ffe.base.text import plain
+from ffe.base.file_access import first_bytes, kind_of_ours
+from ffe.base.text import few, plain, quoted
 from ffe.base.urls import is_url
 from ffe.cli import DONE_BUT_SKIPPED
 from ffe.cli.options import AUGMENT_HELP, json_option, predict_options, refuse_swapped, strict_option, together
@@ -87,27 +87,27 @@ def check_images(model: str, images: tuple[str, ...], command: str) -> None:
 
 
 def refuse_tables(images: tuple[str, ...], command: str, evaluate: str | None = None) -> None:
-    """Refuse lists and feature files where images are wanted, if there is nothing else: say which ``command`` takes them."""
+    """Refuse lists, features and models where images are wanted, if there is nothing else: say which ``command`` takes them."""
     if not all(kinds := [_table(image) for image in images]):
         return
     if kinds[0] == "list":
         instead = f"for paths with one on each line write '{command} - < paths.txt'"
         instead += "" if evaluate is None else f", and for a CSV with labels '{evaluate}'"
-    else:
+    elif kinds[0] == "feature file":
         instead = "give the photos that it was made of" + ("" if evaluate is None else f", or write '{evaluate}'")
+    else:
+        instead = "give photos"
     raise click.UsageError(f"'{images[0]}' is a {kinds[0]}, not a picture; {instead}.")
 
 
 def _table(image: str) -> str:
-    """Return ``list`` or ``feature file`` of a file that is one by its name and its first bytes; empty for all others."""
+    """Return ``list``, ``feature file`` or ``model file`` of what is one by name and first bytes; empty for all others."""
     ending = os.path.splitext(image)[1].lower()
-    if ending not in {".csv", ".tsv", ".txt", ".h5", ".hdf5"}:
-        return ""
+    if ending in {".h5", ".hdf5", ".ffe"}:
+        return kind_of_ours(Path(image))
     with contextlib.suppress(OSError):
-        head = first_bytes(Path(image), PEEK_BYTES)
-        if ending in {".h5", ".hdf5"}:
-            return "feature file" if head.startswith(HDF5_SIGNATURE) else ""
-        return "" if is_image(head) else "list"
+        if ending in {".csv", ".tsv", ".txt"} and not is_image(first_bytes(Path(image), PEEK_BYTES)):
+            return "list"
     return ""
 
 
@@ -214,6 +214,8 @@ def leave(failed: set[bool], images: tuple[str, ...], strict: bool) -> None:
     """Leave with the code that suits what became of the images: ``failed`` holds, of any of them, whether it was unreadable."""
     if not failed and images == ("-",):
         raise SourceError("Standard input is empty; send one image to it, or a list of paths with one on each line.")
+    if not failed:
+        raise SourceError(f"There are no images in {few(quoted(map(plain, images)))}; give photos, or a folder that holds some.")
     if all(failed):
         raise SourceError("No image could be read; give JPEG, PNG or other picture files.")
     if any(failed) and strict:

@@ -9,7 +9,7 @@ import click
 
 from ffe.base.text import counted
 from ffe.cli import UrlOrPath
-from ffe.cli.options import engine_option, json_option, weights_option
+from ffe.cli.options import engine_option, json_option, refuse_picture, weights_option
 from ffe.cli.progress import Display
 from ffe.cli.show import note, print_json
 
@@ -40,6 +40,7 @@ def command(file: str, as_json: bool, **options: object) -> None:
     """
     from ffe.commands.verify import verify
 
+    refuse_picture(file, "verify")
     with Display() as display:
         found = verify(file, progress=partial(display.count, "rows checked"), **options)  # type: ignore[arg-type]
     if as_json:

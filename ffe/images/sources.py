@@ -15,6 +15,7 @@ from typing import cast
 
 from ffe.base.columns import Made, Numbers, Texts
 from ffe.base.digests import DigestIndex
+from ffe.base.file_access import kind_of_ours
 from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
 from ffe.base.text import composed, few, is_are, near_file, quoted
 from ffe.base.urls import Place, UrlPath, is_url, local_file, url_below, url_parent
@@ -105,6 +106,8 @@ def list_images(source: str | os.PathLike[str], output: Path | None = None) -> S
         found = _scan_list(path.parent, *read_rows(path, rows))
     elif is_archive(path):
         found = _scan_archives(path.parent, [Shard(path, path.name)], path)
+    elif ours := kind_of_ours(path):
+        raise SourceError(f"'{path}' is a {ours}, not a source of images; give the folder that holds the images.")
     else:
         raise SourceError(
             f"'{path}' is neither a folder nor a CSV file nor an archive (.tar, .zip, .parquet); "

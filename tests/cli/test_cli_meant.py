@@ -11,6 +11,7 @@ from click.testing import CliRunner
 import ffe
 from ffe.base.text import did_you_mean
 from ffe.cli import COMMANDS, UrlOrPath, cli
+from ffe.cli.examples import EXAMPLES
 from ffe.errors import BundleError, FfeError, SpecError, StoreError, WeightsError
 
 
@@ -103,6 +104,7 @@ def test_lists_and_feature_files_are_no_pictures(
     monkeypatch.chdir(tmp_path)
     Path("list.csv").write_text("path,label\na.png,cat\n")
     shutil.copy(fake_store, "f.h5")
+    Path("other.ffe").touch()
     model = () if command == "label" else ("m.ffe",)
     paths = f"for paths with one on each line write '{' '.join(('ffe', command, *model))} - < paths.txt'"
     with_labels = ", and for a CSV with labels 'ffe evaluate m.ffe list.csv'" if model else ""
@@ -110,9 +112,37 @@ def test_lists_and_feature_files_are_no_pictures(
     for name, sentence in (
         ("list.csv", f"'list.csv' is a list, not a picture; {paths}{with_labels}."),
         ("f.h5", f"'f.h5' is a feature file, not a picture; give the photos that it was made of{stored}."),
+        ("other.ffe", "'other.ffe' is a model file, not a picture; give photos."),
     ):
         code, text = said(command, *model, name)
         assert (code, text.endswith(sentence)) == (2, True), text
+
+
+@pytest.mark.parametrize("command", [("extract", "-o", "new.h5"), ("scan",), ("compare", "-o", "roads")], ids=" ".join)
+def test_feature_files_and_models_are_no_source(
+    command: tuple[str, ...], fake_store: Path, fake_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file, name, kind in ((fake_store, "f.h5", "feature file"), (fake_bundle, "m.ffe", "model file")):
+        shutil.copy(file, name)
+        sentence = f"ffe: '{name}' is a {kind}, not a source of images; give the folder that holds the images."
+        assert said(command[0], name, *command[1:]) == (3, sentence)
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "export"])
+def test_a_picture_is_neither_features_nor_a_model(command: str, pictures: Path) -> None:
+    picture = next(pictures.rglob("*.png"))
+    code, text = said(command, picture, *(("-o", "m.onnx") if command == "export" else ()))
+    instead = f"write, for example, 'ffe {command} {EXAMPLES[command]}'."
+    assert (code, text.endswith(f"'{picture}' is a picture, not a feature file or a model; {instead}")) == (2, True), text
+
+
+@pytest.mark.parametrize("command", ["predict", "explain", "label"])
+def test_an_empty_folder_is_said_to_be_empty(command: str, fake_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    arguments = () if command == "label" else (fake_bundle,)
+    sentence = f"ffe: There are no images in '{tmp_path / 'none'}'; give photos, or a folder that holds some."
+    assert said(command, *arguments, tmp_path / "none", "--json") == (3, sentence)
 
 
 @pytest.mark.parametrize("url", ["https://example.org/photos.zip", "s3://bucket/photos", "file:///tmp/photos"])
