@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,13 @@ def note(text: str) -> None:
     """Print what one may do without on standard error, unless ``--quiet`` was given."""
     if not quiet():
         click.echo(text, err=True)
+
+
+def unused(name: str) -> str:
+    """Return the name of a file for the next command: this one, or where that is taken ``model-2.ffe`` and so on."""
+    stem, suffix = os.path.splitext(name)
+    names = itertools.chain([name], (f"{stem}-{number}{suffix}" for number in itertools.count(2)))
+    return next(one for one in names if not os.path.lexists(one))
 
 
 def print_json(value: Any) -> None:

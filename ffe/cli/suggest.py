@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,7 @@ from ffe.base.text import counted, plain, share_text
 from ffe.cli import UrlOrPath
 from ffe.cli.options import engine_option, images_options, json_option, output_option, refuse_swapped, weights_option
 from ffe.cli.progress import ExtractProgress
-from ffe.cli.show import note, print_json
+from ffe.cli.show import note, print_json, unused
 
 _SHOWN = 10
 
@@ -66,7 +67,8 @@ def _next(model: str, photos: str, output: str, as_json: bool, options: dict[str
     out = f" ({', '.join(left_out)}: left out)" if left_out else ""
     click.echo(f"{output}: {counted(len(result.images), 'photo')} of {result.considered:,} to label next{out}")
     _say(f"  {plain(one.path)}: {plain(one.guess, 40)}? {share_text(one.probability)}" for one in result.images)
-    note(f"Next: fill in the column 'label', then ffe extract {output} -o labelled.h5 --backbone {model}")
+    extract = f"ffe extract {shlex.quote(output)} -o {unused('labelled.h5')} --backbone {shlex.quote(model)}"
+    note(f"Next: fill in the column 'label', then {extract}")
 
 
 def _wrong(model: str, photos: str, output: str, as_json: bool, options: dict[str, Any]) -> None:

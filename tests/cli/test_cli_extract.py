@@ -196,10 +196,15 @@ def test_a_dry_run_of_what_does_not_fit(source: Path, tmp_path: Path, monkeypatc
     assert result.stderr.startswith(f"ffe: The disk of '{tmp_path}/f.h5' has 1000 B free, but at least ")
 
 
-def test_what_comes_next_is_said(pictures: Path, tmp_path: Path) -> None:
+def test_what_comes_next_is_said(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     output = str(tmp_path / "f.h5")
     labelled = CliRunner().invoke(cli, ["extract", str(pictures), "-o", output, "--backbone", "fake"])
     assert labelled.stderr.endswith(f"Next: ffe tune {output} -o model.ffe\n")
+    for name in ("model.ffe", "model-2.ffe"):
+        Path(name).touch()
+    spaced = CliRunner().invoke(cli, ["extract", str(pictures), "-o", "my f.h5", "--backbone", "fake"])
+    assert spaced.stderr.endswith("Next: ffe tune 'my f.h5' -o model-3.ffe\n")
     flat = CliRunner().invoke(cli, ["extract", str(pictures / "cat"), "-o", str(tmp_path / "flat.h5"), "--backbone", "fake"])
     assert flat.stderr.endswith(
         "no image has a label: to learn from them, give a folder with one folder per class, or a CSV with labels\n"

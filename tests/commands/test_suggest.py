@@ -81,11 +81,15 @@ def test_photos_and_their_features_give_the_same_list(
 
 
 def test_extract_takes_the_list_back_and_says_which_rows_are_empty(
-    fake_bundle: Path, fake_store: Path, features: Path, tmp_path: Path
+    fake_bundle: Path, fake_store: Path, features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("labelled.h5").touch()
     answer = CliRunner().invoke(cli, ["suggest", str(fake_bundle), str(features), "-n", "4", "-o", str(tmp_path / "next.csv")])
     assert answer.exit_code == 0, answer.output
     assert "4 photos of 30 to label next (1 known, 1 equal to another: left out)" in answer.output
+    following = f"then ffe extract {tmp_path / 'next.csv'} -o labelled-2.h5 --backbone {fake_bundle}"
+    assert f"Next: fill in the column 'label', {following}\n" in answer.output
     rows = read(tmp_path / "next.csv")
     for row, label in zip(rows, ("cat", "dog", "cat", ""), strict=True):
         row["label"] = label
