@@ -97,7 +97,11 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool) ->
 @click.argument("features", metavar="FEATURES...", nargs=-1, required=True, type=click.Path())
 @shared.output_option()
 @click.option("--heads", default="auto", help="auto = all, or some of svm,logistic,dense,forest.")
-@click.option("--trials", type=click.IntRange(1), help="Parameter sets tried for each head.  [default: what suits each]")
+@click.option(
+    "--trials",
+    type=click.IntRange(1),
+    help="Parameter sets tried of each head: 4 of two heads are 8 trials.  [default: what suits each]",
+)
 @shared.budget_option(help="Time for the search: 60s, 5m, 1h.  [default: by trials]")
 @click.option(
     "--oracle",

@@ -142,7 +142,7 @@ def tune(
         output: the model file; None = write none.
         overwrite: replace a model that is there; see ``ffe.base.text.overwrite_refusal``.
         heads: ``auto`` for all of them, or names.
-        trials: parameter sets tried for each head; None = a number that suits
+        trials: parameter sets tried of each head; None = a number that suits
             each, or what the budget allows.
         budget: seconds for the whole call, about: what comes after the search is kept free, and what is only told is
             left out where the time is over all the same. One trial is always made.
