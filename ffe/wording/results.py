@@ -166,8 +166,10 @@ def choice_text(leaderboard: Sequence[Mapping[str, Any]], metric: str = "accurac
         why = "an average of several, for its log loss,"
     elif chosen.get("default") and not HEADS[chosen["head"]].random:
         why = "the one with default parameters"
-    alike = counted(tied, "trial is", "trials are")
-    return f"{text}; {alike} no different from that by more than chance, and of these {why} was chosen."
+    alike = counted(tied - 1, "other is", "others are")
+    if tied == len(leaderboard):
+        alike = "the other is" if tied == 2 else f"the other {tied - 1:,} are"
+    return f"{text}; {alike} no different from that by more than chance, and of these {tied:,} {why} was chosen."
 
 
 def rank_text(rank: int, trial: Mapping[str, Any]) -> str:

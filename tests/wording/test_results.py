@@ -151,7 +151,7 @@ def test_what_was_chosen_and_what_scored_highest_are_told_apart() -> None:
         {**_trial("logistic", 0.9), "tied": True, "default": True},
         {**_trial("forest", 0.8), "tied": False, "default": True},
     ]
-    two = "highest validation accuracy 0.9000 (logistic); 2 trials are no different from that by more than chance, and of these "
+    two = "highest validation accuracy 0.9000 (logistic); 1 other is no different from that by more than chance, and of these 2 "
     assert choice_text(board) == f"{two}the one with the least log loss was chosen."
     assert choice_text([{**board[0], "default": True}, *board[1:]]) == f"{two}the one with default parameters was chosen."
     dense = {**board[0], "head": "dense", "default": True}  # whose score hangs on a seed, so that its defaults have no privilege
@@ -164,6 +164,8 @@ def test_what_was_chosen_and_what_scored_highest_are_told_apart() -> None:
     assert choice_text([{**board[0], "score": -0.25}, {**board[2], "score": -0.5}], "log_loss").startswith(
         "lowest validation log loss 0.2500 (svm): the one chosen, "
     )
+    assert "; the other is no different from that by more than chance, and of these 2 the one" in choice_text(board[:2])
+    assert "; the other 3 are no different from that by more than chance, and of these 4 the one" in choice_text(board[:2] * 2)
     assert choice_text(board[:1]) == ""
     assert choice_text([_trial("svm", 0.9), _trial("svm", 0.8)]) == ""  # of a model that an earlier version made
 
