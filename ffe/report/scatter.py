@@ -73,7 +73,7 @@ def map_legend(found: Projection, name_of: Callable[[int], str]) -> Markup:
     ]
     if not found.correct.all():
         ring = key.format("key", '<circle class="ring" r="7.5"/>')
-        items.append(f"{ring}mistake <small>{(~found.correct).sum():,}</small>")
+        items.append(f"{ring}mistake in validation or test <small>{(~found.correct).sum():,}</small>")
     return Markup(f'<ul class="legend">{"".join(f"<li>{item}</li>" for item in items)}</ul>')
 
 

@@ -27,6 +27,7 @@ MAX_SUSPECTS = 48
 MAX_GROUPS, MAX_MEMBERS = 24, 12
 _FAR = 6  # times as far behind the best as the median is: such trials would press all others together
 MAX_ON_MAP = 150  # mistakes whose picture the map shows and no other section does
+_NEARLY_ONE = 0.05  # logarithm of a temperature that moves no dot so far that it is seen
 
 NameOf = Callable[[int], str]
 
@@ -152,7 +153,10 @@ def calibration(page: Page) -> dict[str, Any] | None:
     """Return the reliability chart, accuracy against the share answered, and a sentence on that."""
     if page.calibration is None:
         return None
-    lines = [_reliability("before", page.calibration.before, 1), _reliability("after", page.calibration.after, 0)]
+    found = page.calibration
+    once = abs(math.log(found.factor)) < _NEARLY_ONE
+    lines = [] if once else [_reliability("before", found.before, 1)]
+    lines.append(_reliability("as they are" if found.factor == 1 else "after", found.after, 0))
     axis, right = Axis("probability given", "percent", high=1), Axis("share right", "percent", high=1)
     answered, sentence = Markup(""), ""
     if known := [row for row in page.coverage if row.accuracy is not None and row.interval is not None]:
@@ -174,7 +178,7 @@ def calibration(page: Page) -> dict[str, Any] | None:
             f"are answered, and {percent(near.accuracy)} of these answers are right."
         )
     reliable = line_chart("Probability given, and how often it held", lines, axis, right, diagonal=True)
-    return {"charts": [chart for chart in (reliable, answered) if chart], "sentence": sentence}
+    return {"charts": [chart for chart in (reliable, answered) if chart], "sentence": sentence, "once": once}
 
 
 def _reliability(name: str, bins: Sequence[Bin], colour: int) -> Line:

@@ -149,7 +149,7 @@ def test_a_map_has_a_point_for_every_photo_and_a_ring_for_every_mistake() -> Non
     assert [g.findtext("title") for g in missed] == ["p1<& (mistake; labelled b)", "p4<& (mistake; labelled b)"]
     assert drawn.get("aria-label") == "Map of 6 photos by their features, made with PCA; 2 mistakes are ringed."
     legend = ["".join(li.itertext()) for li in parsed(map_legend(projection(), lambda label: "abc"[label])).iter("li")]
-    assert legend == ["a 2", "b 2", "c 2", "mistake 2"]
+    assert legend == ["a 2", "b 2", "c 2", "mistake in validation or test 2"]
 
 
 def test_a_map_leaves_out_points_that_are_nowhere() -> None:

@@ -223,7 +223,7 @@ def test_another_metric_is_named_and_a_log_loss_stands_above_0(full_page: Page) 
     trials = [{**trial, **more, "score": trial["score"] - 1.5, "tied": i < 2} for i, trial in enumerate(full_page.leaderboard)]
     text = check_whole(render(replace(full_page, leaderboard=trials, metric="log_loss"))).text
     assert "16 of 17 trials, scored by log loss in validation" in text
-    assert "Lowest validation log loss 0.5500 (svm); 2 trials are no different from that by more than chance" in text
+    assert "Lowest validation log loss 0.5500 (svm); 1 other is no different from that by more than chance" in text
     assert "1 svm 0.55 ± 0.01" in text
     assert "Every trial, and the lowest so far" in text
     assert "lowest so far svm forest chosen" in text
@@ -254,6 +254,12 @@ def test_probabilities_that_are_kept_as_they_are(full_page: Page) -> None:
     assert (
         "On validation photos the calibration error is 8.0 %; scaling the scores would not make the probabilities better" in text
     )
+    assert "so they are as the head gives them, and the chart shows them once." in text
+    assert "as they are Answering only when sure" in text
+    nearly = check_whole(render(replace(full_page, calibration=replace(full_page.calibration, factor=1.02)))).text
+    assert "by 1.02, the number with the least log loss: it changes next to nothing, so the chart shows only the prob" in nearly
+    both = "before after Answering only when sure"
+    assert [both in shown for shown in (text, nearly, check_whole(render(full_page)).text)] == [False, False, True]
 
 
 def test_hostile_names_stay_text(hostile_page: Page) -> None:
