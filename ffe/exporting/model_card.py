@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from ffe.backbones.families import LICENCES, licence_of
-from ffe.base.text import counted, listed
+from ffe.base.text import counted
 from ffe.bundle.card import limits_text, made_and_tested
 from ffe.bundle.manifest import Manifest
 from ffe.exporting.resize_code import other_code, python_code
@@ -17,8 +17,6 @@ from ffe.specs import PreprocessSpec
 from ffe.wording.input_text import resizing_text
 from ffe.wording.results import interval_text
 
-# licences by the words that Hugging Face has for them
-_HUB_LICENCES = {"apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0"}
 _LANGUAGES = {"js": ("JavaScript", "js"), "kt": ("Kotlin (Android)", "kotlin"), "swift": ("Swift (iOS, macOS)", "swift")}
 
 
@@ -47,7 +45,7 @@ def export_card(
         for spec, _ in manifest.backbones
     }
     return f"""---
-{_front_matter(manifest, format, licences)}
+{_front_matter(manifest, format)}
 ---
 
 # {made_and_tested(manifest)}
@@ -83,13 +81,12 @@ Python:
 """
 
 
-def _front_matter(manifest: Manifest, format: str, licences: Mapping[str, str]) -> str:
-    """Return the facts as YAML; texts are quoted as in JSON, which YAML has too."""
-    named = {name.lower() for name in licences.values()}
-    facts = [f"license: {named.pop()}"] if len(named) == 1 and named <= _HUB_LICENCES else []
-    if not facts and named - {""}:
-        facts = ["license: other", f"license_name: {json.dumps(listed(sorted(named - {''}), 'and'))}"]
-    facts += ["pipeline_tag: image-classification", "tags:", "- image-classification", "- ffe", f"- {format}"]
+def _front_matter(manifest: Manifest, format: str) -> str:
+    """Return the facts as YAML; texts are quoted as in JSON, which YAML has too.
+
+    It names no licence: the model is its maker's to license, and what its backbone asks stands in the section on that.
+    """
+    facts = ["pipeline_tag: image-classification", "tags:", "- image-classification", "- ffe", f"- {format}"]
     test = manifest.evaluation["test"]
     scores = {name: test[name] for name in ("accuracy", "balanced_accuracy", "log_loss") if test.get(name) is not None}
     facts += [
@@ -156,4 +153,8 @@ def _licence(licences: Mapping[str, str]) -> str:
     for name, licence in licences.items():
         asks = f" {LICENCES[licence]}" if licence in LICENCES else ""
         lines.append(f"The weights of `{name}`, which are inside: {licence or 'not known to ffe'}.{asks}")
-    return "\n".join(lines) + "\nThe photos that it learnt from may have terms of their own."
+    lines += [
+        "The photos that it learnt from may have terms of their own.",
+        "The card names no licence of the whole: choose one.",
+    ]
+    return "\n".join(lines)

@@ -23,6 +23,7 @@ from ffe.bundle.io import Bundle
 from ffe.cli import cli
 from ffe.commands import export_model as command
 from ffe.errors import FfeError, ModelMismatchError, ReportError, SpecError
+from ffe.exporting.model_card import export_card
 from ffe.exporting.model_format import ModelFormat, NoRuntimeError
 from ffe.exporting.model_formats import MODEL_FORMATS
 from ffe.predictor import Predictor
@@ -108,6 +109,18 @@ def test_card_has_the_facts_of_hugging_face(model: Path, tmp_path: Path) -> None
     assert f"photos, uint8 (N, {SIZE}, {SIZE}, 3), stretched to {SIZE}x{SIZE}, bilinear, by Pillow's filter" in rest
     for fence in ("```python", "```js", "```kotlin", "```swift"):
         assert fence in rest
+
+
+def test_card_licenses_nothing_and_names_what_the_backbone_is_under(model: Path) -> None:
+    manifest = Bundle(model).manifest
+    backbone = replace(manifest.spec.backbone, weights="file")
+    published = replace(manifest, spec=replace(manifest.spec, backbone=backbone))
+    card = export_card(published, sha256="", format="keras", precision="float32", inputs={}, run="", proof=[])
+    assert "license" not in card.partition("\n---\n")[0]
+    assert (
+        f"The weights of `{backbone.name}`, which are inside: Apache-2.0.\n"
+        "The photos that it learnt from may have terms of their own.\nThe card names no licence of the whole: choose one."
+    ) in card
 
 
 def test_file_that_answers_otherwise_is_not_kept(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
