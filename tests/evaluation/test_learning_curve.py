@@ -37,6 +37,18 @@ def test_the_truth_lies_in_the_interval_mostly() -> None:
     assert hits >= 50
 
 
+@pytest.mark.parametrize("share", [0.7, 0.3])
+def test_the_gain_is_mostly_not_above_its_interval(share: float) -> None:
+    """Also of few photos whose errors go on to fall, to nothing."""
+    rng, spread, errors = np.random.default_rng(0), 0.012, np.asarray([share * n**-0.5 for n in SIZES])
+    gain, hits = share * (400**-0.5 - 800**-0.5), 0
+    for trial in range(60):
+        noisy = np.clip(rng.normal(1 - errors, spread), 0, 1)
+        found = fit_learning_curve(SIZES, noisy.tolist(), [spread] * 4, seed=trial)
+        hits += (found.gain_interval or (0, 0))[1] >= gain
+    assert hits >= 50
+
+
 @pytest.mark.parametrize(
     ("accuracies", "error", "sentence"),
     [
