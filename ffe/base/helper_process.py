@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import IO, Any
 
 from ffe.base.stopping import stop_as_by_ctrl_c
 from ffe.errors import EngineError, one_line
@@ -141,9 +141,14 @@ def serve(preload: Sequence[str], without: Sequence[str]) -> None:
     stop_as_by_ctrl_c()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    for name in preload:
-        with contextlib.suppress(Exception):  # who needs it says what is missing
-            importlib.import_module(name)
+    with contextlib.suppress(KeyboardInterrupt):  # what it is of ends this process
+        for name in preload:
+            with contextlib.suppress(Exception):  # who needs it says what is missing
+                importlib.import_module(name)
+        _answer(answers)
+
+
+def _answer(answers: IO[bytes]) -> None:
     while True:
         try:
             function, arguments = pickle.load(sys.stdin.buffer)  # noqa: S301  # of our own making

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from ffe.base.text import counted, duration_text, few, plain, quoted
 from ffe.cli import UrlOrPath
 from ffe.cli import options as shared
 from ffe.cli.progress import ExtractProgress
-from ffe.cli.show import estimate_text, fidelity_text, note, print_json, rows_text, stages_text, unused
+from ffe.cli.show import estimate_text, fidelity_text, note, print_json, quoted_argument, rows_text, stages_text, unused
 
 _NOTED = 0.1  # share of a run that converting the backbone, and all else but computing, may take without a word
 
@@ -118,8 +117,8 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
             click.echo(fidelity_text(summary.fidelity))
         if not summary.classes:
             note("no image has a label: to learn from them, give a folder with one folder per class, or a CSV with labels")
-        elif summary.computed:
-            note(f"Next: ffe tune {shlex.quote(output)} -o {unused('model.ffe')}")
+        elif summary.computed and len(summary.classes) > 1:
+            note(f"Next: ffe tune {quoted_argument(output)} -o {unused('model.ffe')}")
     if summary.skipped:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(summary.skipped_reasons.items()))
         names = few(quoted(map(plain, summary.skipped_files)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +11,7 @@ from ffe.base.text import counted, plain, share_text
 from ffe.cli import UrlOrPath
 from ffe.cli.options import engine_option, images_options, json_option, output_option, refuse_swapped, weights_option
 from ffe.cli.progress import ExtractProgress
-from ffe.cli.show import note, print_json, unused
+from ffe.cli.show import note, print_json, quoted_argument, unused
 
 _SHOWN = 10
 
@@ -67,7 +66,7 @@ def _next(model: str, photos: str, output: str, as_json: bool, options: dict[str
     out = f" ({', '.join(left_out)}: left out)" if left_out else ""
     click.echo(f"{output}: {counted(len(result.images), 'photo')} of {result.considered:,} to label next{out}")
     _say(f"  {plain(one.path)}: {plain(one.guess, 40)}? {share_text(one.probability)}" for one in result.images)
-    extract = f"ffe extract {shlex.quote(output)} -o {unused('labelled.h5')} --backbone {shlex.quote(model)}"
+    extract = f"ffe extract {quoted_argument(output)} -o {unused('labelled.h5')} --backbone {quoted_argument(model)}"
     note(f"Next: fill in the column 'label', then {extract}")
 
 

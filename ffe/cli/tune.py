@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 import click
@@ -10,7 +9,7 @@ import click
 from ffe.base.text import counted, duration_text
 from ffe.cli import options as shared
 from ffe.cli.progress import TrialsProgress
-from ffe.cli.show import print_json, quiet
+from ffe.cli.show import print_json, quiet, quoted_argument
 
 _FEW = 20  # test images
 
@@ -84,7 +83,7 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool) ->
         lines.append(never)
     if result.answered is not None:
         lines.append(text.answered_text(result.answered.to_json()))
-    model = shlex.quote(output)
+    model = quoted_argument(output)
     lines.append(f"{output}: written in {duration_text(result.seconds)}; 'ffe info {model}' shows all scores and trials")
     if report is not None:
         lines.append(f"{report}: the report, with all scores and the mistakes")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Container, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Container, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -109,15 +109,17 @@ def _listed(url: str) -> Iterable[tuple[str, str, dict[str, Any]]]:
     # an archive holds all names anyway, the hub counts requests, and where no bucket is named there is no folder
     levels = 0 if "::" in url or url_protocol(url) == "hf" or not below else _LEVELS
     at_most = READERS if getattr(files, "async_impl", False) else 1  # others may have one connection for all threads
-    waiting, asked = deque([(root, levels)]), deque[tuple[str, int, Future[_Look]]]()
+    waiting, asked = deque([(root, levels)]), deque[tuple[str, int, Callable[[], _Look]]]()
     ahead, most = 1, 0  # folders that are listed ahead, and the most objects that one had
-    with ThreadPoolExecutor(READERS, thread_name_prefix="ffe-list") as pool:
+    pool = ThreadPoolExecutor(READERS, thread_name_prefix="ffe-list")
+    try:
         while waiting or asked:
             while waiting and len(asked) < ahead:
-                asked.append((*waiting[0], pool.submit(_look, files, *waiting.popleft())))
+                act = partial(_look, files, *waiting[0])  # one alone is asked for here: Ctrl-C does not wait for it
+                asked.append((*waiting.popleft(), act if ahead == 1 else pool.submit(act).result))
             folder, levels, look = asked.popleft()
             try:
-                found, folders = look.result()
+                found, folders = look()
             except DecodeError as error:
                 if error.reason == "missing" and folder != root:  # it was deleted meanwhile
                     continue
@@ -129,10 +131,12 @@ def _listed(url: str) -> Iterable[tuple[str, str, dict[str, Any]]]:
             most = max(most, len(found))
             ahead = min(2 * ahead, at_most, max(2, _AHEAD // max(1, most)))
             for path, info in found.items():
-                if info.get("type") == "directory" or path.endswith("/"):  # some programs write objects that stand for folders
+                if info.get("type") == "directory" or path.endswith("/") or path == root:  # an object that stands for a folder
                     continue
                 if folder == root or path.startswith(f"{folder}/"):  # a library may answer by the beginning of a name
                     yield path.removeprefix(below).lstrip("/"), path, info
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
     if not most:
         raise SourceError(unlisted(url, DecodeError("missing", "")))
 
@@ -146,7 +150,10 @@ def _look(files: Any, folder: str, levels: int) -> _Look:
             entries = tried(lambda: files.ls(folder, detail=True))
             objects = {info["name"]: info for info in entries if info.get("type") != "directory"}
             folders = sorted({info["name"] for info in entries if info.get("type") == "directory"})
-            if all(_can_be_asked_for(name, folder, objects) for name in folders) and not _are_thin(files, folders):
+            # Azure's answers for a folder with the object that stands for it, or with nothing
+            inside = bool(entries) and all(name.startswith(f"{folder.rstrip('/')}/") for name in objects)
+            known = all(_can_be_asked_for(name, folder, objects) for name in folders)
+            if inside and known and not _are_thin(files, folders):
                 return objects, folders
         return tried(lambda: files.find(folder, detail=True)), []
     finally:

@@ -53,14 +53,15 @@ def merge(stores: Sequence[FeatureStore]) -> Merged:
     rows: dict[tuple[str, int], Row] = {}
     origin: dict[tuple[str, int], tuple[int, int]] = {}
     duplicates = 0
-    spelt: dict[str, str] = {}  # as an earlier file spells a path that looks the same
     for number, store in enumerate(stores):
+        # as an earlier file spells a path that looks the same; those of one folder tell it apart themselves
+        others = (path for (path, _), (one, _) in reversed(origin.items()) if stores[one].source != store.source)
+        spelt = {composed(path): path for path in others if not path.isascii()}
         labels = [numbers[name] for name in store.class_names]
-        told = store.source in {one.source for one in stores[:number]}  # one folder tells its files apart
         for i, row in enumerate(store.rows()):
             row = replace(row, label=labels[row.label] if row.label >= 0 else row.label)
             key = (row.path, row.view)
-            if not told and key not in rows:
+            if key not in rows:
                 row = replace(row, path=spelt.get(composed(row.path), row.path))
                 key = (row.path, row.view)
             if key in rows:
@@ -68,7 +69,6 @@ def merge(stores: Sequence[FeatureStore]) -> Merged:
                 duplicates += row.view == 0
             else:
                 rows[key], origin[key] = row, (number, i)
-        spelt = {composed(path): path for path, _ in reversed(rows) if not path.isascii()}
     paths = {composed(path) for path, _ in rows}
     skipped = {item.path: item for store in reversed(stores) for item in store.skipped if composed(item.path) not in paths}
     return Merged(

@@ -123,7 +123,7 @@ def test_feature_files_and_models_are_no_source(
     command: tuple[str, ...], fake_store: Path, fake_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for file, name, kind in ((fake_store, "f.h5", "feature file"), (fake_bundle, "m.ffe", "model file")):
+    for file, name, kind in ((fake_store, "f.h5", "feature file or another HDF5 file"), (fake_bundle, "m.ffe", "model file")):
         shutil.copy(file, name)
         sentence = f"ffe: '{name}' is a {kind}, not a source of images; give the folder that holds the images."
         assert said(command[0], name, *command[1:]) == (3, sentence)

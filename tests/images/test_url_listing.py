@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,7 +95,7 @@ class Store(MemoryFileSystem):
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
-        return super()._strip_protocol(path.replace("store://", "memory://", 1).replace("google://", "memory://", 1))
+        return super()._strip_protocol(re.sub("^(store|google|azure)://", "memory://", path))
 
     def ls(self, path: str, detail: bool = True, **options: Any) -> Any:
         self.asked.append(path)
@@ -118,7 +119,24 @@ class Google(Store):
         return listed
 
 
-for kind in (Store, Google):
+class Azure(Google):
+    """The same as adlfs lists it: an object that stands for a folder is all that is in it, and spaces at its end are lost."""
+
+    protocol = "azure"
+
+    def ls(self, path: str, detail: bool = True, **options: Any) -> Any:
+        if f"{path}/" in self.store:
+            self.asked.append(path)
+            return [{"name": path, "size": 0, "type": "file"}]
+        return [] if path.endswith(" ") else super().ls(path, detail, **options)
+
+    def find(self, path: str, **options: Any) -> Any:
+        self.asked.append(path)
+        inside = (name for name in self.store if name.startswith(f"{path}/"))
+        return {name.rstrip("/"): self.info(name) | {"name": name.rstrip("/")} for name in sorted(inside)}
+
+
+for kind in (Store, Google, Azure):
     fsspec.register_implementation(kind.protocol, kind, clobber=True)
 
 
@@ -150,12 +168,15 @@ NAMES = {
     "a folder without a name": [*CLASSES, "/1.jpg", "cat//1.jpg", "cat///2.jpg", "cat/more//3.jpg"],
     "dots": [*CLASSES, "./1.jpg", "cat/../2.jpg", "cat/./3.jpg"],
     "an object named like a folder": [*CLASSES, "cat", "dog/more", "dog/more/1.jpg"],
+    "a space at the end": [*CLASSES, "cow /1.jpg", "train/cow /1.jpg"],
     "names that begin alike": ["cat/1.jpg", "cat 2/1.jpg", "cat.jpg", "cats/1.jpg"],
     "hidden": [*CLASSES, ".git/1", "cat/.hidden.jpg", "__MACOSX/cat/1.jpg"],
 }
 
 
-@pytest.mark.parametrize("url", ["store://b", "store://b/below", "google://b", "google://b/below/"])
+@pytest.mark.parametrize(
+    "url", ["store://b", "store://b/below", "google://b", "google://b/below/", "azure://b", "azure://b/below"]
+)
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
 def test_all_is_found_that_one_look_finds(store: Store, monkeypatch: pytest.MonkeyPatch, url: str, names: list[str]) -> None:
     put(store, *(f"{'below/' if 'below' in url else ''}{name}" for name in names))
@@ -184,6 +205,17 @@ def test_what_is_asked_for(store: Store) -> None:
     put(store, *(f"one/{name}/{number}/photo.jpg" for name in ("cat", "dog") for number in range(150)))
     assert len(UrlWalk("store://b/one").files) == 300
     assert len(store.asked) < 20
+
+
+def test_one_folder_at_a_time_is_asked_for_in_this_thread(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C then stops it."""
+    threads, ls = [], Store.ls
+    monkeypatch.setattr(
+        Store, "ls", lambda *found, **options: threads.append(threading.current_thread()) or ls(*found, **options)
+    )
+    put(store, *CLASSES)
+    assert len(UrlWalk("store://b").files) == len(CLASSES)
+    assert threads == [threading.main_thread()] * 3
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -86,6 +87,13 @@ def test_shards_of_one_folder_have_both_of_two_files_that_only_look_the_same(pic
     assert extract(folder, tmp_path / "f.h5", backbone="fake", shards=count).rows == 17
     with FeatureStore(tmp_path / "f.h5") as store:
         assert {f"{NFC}/{NFC}.png", f"{NFC}/{NFD}.png"} <= {*store.paths}
+
+
+def test_what_is_packed_does_not_depend_on_how_often_a_folder_comes(nfc: Path, nfd: Path, tmp_path: Path) -> None:
+    again = shutil.copy(nfd / "f.h5", tmp_path / "again.h5")
+    for number, files in enumerate(itertools.permutations([nfc / "f.h5", nfd / "f.h5", again])):
+        summary = pack(files, tmp_path / f"{number}.h5")
+        assert (summary.rows, summary.duplicates) == (16, 32)
 
 
 def test_earlier_files_and_models_are_read_in_one_form(nfc: Path, tmp_path: Path) -> None:
