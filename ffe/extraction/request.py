@@ -287,12 +287,12 @@ def existing_specs(path: Path) -> tuple[ExtractSpec | None, ViewsSpec | None]:
 
 def check_output(path: Path, *, overwrite: bool = False) -> None:
     """Make sure, before anything slow, that the output can be written."""
-    check_folder(path, "features", StoreError)
     try:
-        if overwrite and path.exists() and first_bytes(path) not in {HDF5_SIGNATURE, b""}:
+        if overwrite and path.is_file() and first_bytes(path) not in {HDF5_SIGNATURE, b""}:
             raise StoreError(f"'{path}' exists and is no feature file, so it is not replaced; choose another output.")
     except OSError as error:
         raise StoreError(unopened(path, error)) from error
+    check_folder(path, "features", StoreError)
 
 
 def existing_quantized(job: Job) -> IrModel | None:

@@ -35,9 +35,9 @@ def features(path: Path, images: np.ndarray = PIXELS, **wish: Any) -> np.ndarray
     return open_engine(*make_spec(str(path), **wish)).extract(images)
 
 
-def assert_near(found: np.ndarray, expected: np.ndarray) -> None:
+def assert_near(found: np.ndarray, expected: np.ndarray, share: float = 1e-4) -> None:
     assert found.shape == expected.shape
-    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+    assert np.abs(found - expected).max() <= share * np.abs(expected).max()
 
 
 def write_onnx(
@@ -118,14 +118,15 @@ def test_an_nhwc_file_gives_the_very_features_of_ffes_own_backbone(mobilenet: tu
     assert spec.backbone == BackboneSpec(f"{kind}:{weights.sha256[:12]}", "file", weights.sha256)
 
 
-def test_an_nhwc_onnx_gives_the_very_features_of_ffes_own_backbone(mobilenet: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+def test_an_nhwc_onnx_gives_the_features_of_ffes_own_backbone(mobilenet: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    """The very bits on some processors; where OpenVINO chooses other kernels for the other graph, they are rounded otherwise."""
     pytest.importorskip("tf2onnx")
     from ffe.backbones.safe_load import load_model
 
     model = load_model(mobilenet[0] / "m.keras")
     model(np.zeros((1, 64, 64, 3), np.float32))  # Keras exports what was called before
     model.export(tmp_path / "m.onnx", format="onnx", verbose=False)
-    np.testing.assert_array_equal(features(tmp_path / "m.onnx", changes=HALF), mobilenet[1])
+    assert_near(features(tmp_path / "m.onnx", changes=HALF), mobilenet[1], 1e-5)
 
 
 def test_nchw_files_give_the_features_of_the_network_of_pytorch(tmp_path: Path) -> None:
