@@ -22,7 +22,7 @@ from ffe.extraction.views import counts_of, shared_count
 from ffe.images.file_names import places_of
 from ffe.images.image_handle import ImageHandle, are_there, reading_order
 from ffe.images.records import ImageRecord
-from ffe.images.sources import image_at
+from ffe.images.sources import images_at
 from ffe.store.journal import names_of
 from ffe.store.reader import FeatureStore
 from ffe.store.schema import Row, Skipped
@@ -243,7 +243,7 @@ def changes(held: HeldImages, rows: Sequence[Row]) -> tuple[Changes, list[str]]:
 def removed_text(paths: Sequence[str], skipped: Sequence[Skipped], source: str | Path) -> tuple[str, bool]:
     """Say why rows of an old file are not in the new one, and whether any is lost: a shorter list is what somebody wanted."""
     unreadable = {item.path for item in skipped}.intersection(paths)
-    unlisted = sum(are_there([image_at(source, path) for path in sorted(paths) if path not in unreadable]))
+    unlisted = sum(are_there([*map(images_at(source), sorted({*paths} - unreadable))]))
     causes = [
         (len(paths) - len(unreadable) - unlisted, ("file is", "files are"), "gone"),
         (len(unreadable), ("file", None), "can no longer be read"),

@@ -18,7 +18,7 @@ from ffe.errors import SourceError
 from ffe.extraction.request import Job
 from ffe.images.file_names import ByName, places_of
 from ffe.images.image_handle import are_there
-from ffe.images.sources import image_at
+from ffe.images.sources import images_at
 
 LEAST = 10  # images of a file, below which nothing is a mass
 SHARE = 0.5  # of its images, above which it is one
@@ -56,7 +56,7 @@ def lost_images(job: Job, held: HeldImages, paths: Set[str]) -> list[int]:
     asked = ByName((record.path, None) for record in job.records)
     images = [image for image, path in enumerate(held.paths) if path in paths]
     unasked = sorted((image for image in images if held.paths[image] not in asked), key=held.paths.__getitem__)  # by archives
-    there = are_there([image_at(job.place, held.paths[image]) for image in unasked])
+    there = are_there([*map(images_at(job.place), (held.paths[image] for image in unasked))])
     lying = {image for image, is_there in zip(unasked, there, strict=True) if is_there}
     return [image for image in images if image not in lying]
 

@@ -130,6 +130,7 @@ def _at_url(url: str) -> Scan:
 
 
 def _scan_list(root: Place, lines: Sequence[LabelledPath], findings: Sequence[Finding], place: Place | None = None) -> Scan:
+    at = images_at(root)
     numbers, urls, members = Numbers("q"), Texts(), dict[int, ImageFile]()  # of what is asked for, and of members of archives
     for i, line in enumerate(lines):
         alone = bool(line.url) and split_name(line.url) is None
@@ -137,15 +138,15 @@ def _scan_list(root: Place, lines: Sequence[LabelledPath], findings: Sequence[Fi
         if alone:
             urls.append(line.url)
         elif line.url:
-            members[i] = image_at(root, line.url)
+            members[i] = at(line.url)
     asked = objects_at(urls) if urls else ()
 
     def file_of(i: int) -> ImageFile:
-        return asked[numbers[i]] if numbers[i] >= 0 else members.get(i) or image_at(root, lines[i].path)
+        return asked[numbers[i]] if numbers[i] >= 0 else members.get(i) or at(lines[i].path)
 
     held = Made(len(lines), file_of) if urls or members else ()
     secrets = bool(held) and any(not line.url.endswith(line.path) and redacted(line.url) != line.url for line in lines)
-    found = _make_scan(root, "csv", lines, [], findings, lambda path: image_at(root, path), held)
+    found = _make_scan(root, "csv", lines, [], findings, at, held)
     return replace(found, opened_by=place) if secrets else found
 
 
@@ -302,21 +303,32 @@ def _make_scan(
 
 def image_at(source: str | os.PathLike[str], path: str) -> ImageFile:
     """Return the image that ``path`` names in a source: a folder, or a file beside which it lies; it may be gone by now."""
-    path, place = os.fspath(local_file(path)), os.fspath(local_file(source))
-    if whole := _listed_url(place, path):
-        return object_at(whole)
-    if is_url(place):
-        if is_archive(place):
-            name, mark, member = path.partition(MARK)
-            each = shards_at(place)[1] if "?" in place else ()
-            signed = next((shard.path for shard in each if shard.name == name), None)
-            path = url_below(folder_of(place), path) if signed is None else f"{signed}{mark}{member}"
-        else:
-            path = url_below(root_of(place), path)
-    if is_url(path):
-        return (member_at(path) if MARK in path else None) or object_at(path)
-    file = on_disk(Path(root_of(place)) / path)
-    return (member_at(str(file)) if MARK in path else None) or file
+    return images_at(source)(path)
+
+
+def images_at(source: str | os.PathLike[str]) -> FileOf:
+    """Return what ``image_at`` is for many images of one source, of which it looks only once what it is."""
+    place = os.fspath(local_file(source))
+    root = root_of(place)
+
+    def found(path: str) -> ImageFile:
+        path = os.fspath(local_file(path))
+        if whole := _listed_url(place, path):
+            return object_at(whole)
+        if is_url(place):
+            if is_archive(place):
+                name, mark, member = path.partition(MARK)
+                each = shards_at(place)[1] if "?" in place else ()
+                signed = next((shard.path for shard in each if shard.name == name), None)
+                path = url_below(folder_of(place), path) if signed is None else f"{signed}{mark}{member}"
+            else:
+                path = url_below(root, path)
+        if is_url(path):
+            return (member_at(path) if MARK in path else None) or object_at(path)
+        file = on_disk(Path(root) / path)
+        return (member_at(str(file)) if MARK in path else None) or file
+
+    return found
 
 
 def root_of(source: str) -> str:

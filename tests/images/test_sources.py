@@ -526,3 +526,15 @@ def test_several_labels_of_one_image_are_said(tmp_path: Path) -> None:
             "give each the label that matters, or leave such images out",
         )
     ]
+
+
+def test_files_of_a_list_are_found_without_asking_the_disk_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the source is was asked for every photo, in every pass over them: on a network disk that is a visit each."""
+    names = [f"photos/{i}.jpg" for i in range(50)]
+    put(tmp_path, *names)
+    (tmp_path / "list.csv").write_text("path,label\n" + "".join(f"{name},cat\n" for name in names), "utf-8")
+    records, asked = scan(tmp_path / "list.csv").records, list[Path]()
+    plain = Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda path: asked.append(path) or plain(path))
+    assert sorted(str(record.file) for record in records) == sorted(str(tmp_path / name) for name in names)
+    assert not asked
