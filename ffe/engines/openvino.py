@@ -82,7 +82,7 @@ class OpenVinoEngine(Engine):
         settings = {
             "PERFORMANCE_HINT": "THROUGHPUT" if batch_size > 1 else "LATENCY",
             "INFERENCE_NUM_THREADS": cores(),
-            "ENABLE_CPU_PINNING": cores() == os.cpu_count(),  # else others work here too, and all would take the first cores
+            "ENABLE_CPU_PINNING": False,  # decoding works on the same cores: a stream goes where there is room
             # newer CPUs would take bfloat16 otherwise, and give other features
             "INFERENCE_PRECISION_HINT": self._ov.Type.f32,
         }
