@@ -41,7 +41,7 @@ log = logging.getLogger("ffe")
 
 _ACTOR_CORES = 8  # more share one Python, which then holds them up
 _CHUNK = 64  # images; twice the batches of one are decoded while it computes
-_CHUNK_BYTES = 4 << 20  # of features
+_CHUNK_BYTES = 16 << 20  # of features
 _CONNECT_SECONDS = 5.0
 _NODES_SECONDS = 2.0  # that what the cluster says of its machines is taken for true
 # of the largest feature: what ``ffe verify --recompute`` allows between kinds of processors
