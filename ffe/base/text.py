@@ -59,6 +59,12 @@ def numbered(count: int) -> tuple[str, ...]:
     return tuple(f"photo {i}" for i in range(1, count + 1))
 
 
+def relabelled(names: Iterable[str], class_names: Sequence[str]) -> list[int]:
+    """Return the label among ``class_names`` of each of the names, and behind them -1, which the label -1 (none) finds there."""
+    labels = {name: label for label, name in enumerate(class_names)}
+    return [*(labels[name] for name in names), -1]
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'svm'?``, or nothing where no known name is near; capitals do not count."""
     names = {one.lower(): one for one in known}

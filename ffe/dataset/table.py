@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ffe.base.arrays import empty_array
-from ffe.base.text import none_could, numbered
+from ffe.base.text import none_could, numbered, relabelled
 from ffe.dataset.class_checks import check_readable
 from ffe.errors import SourceError
 from ffe.images.image_handle import ImageFile
@@ -72,8 +72,7 @@ class ImageTable:
 
 def table_of_store(store: FeatureStore, rows: np.ndarray, class_names: Sequence[str], found: Scan | None = None) -> ImageTable:
     """Return the images of rows int64 (N,); label i means ``class_names[i]``. ``found``, the source, tells where files lie."""
-    numbers = {name: i for i, name in enumerate(class_names)}
-    index = np.asarray([*(numbers[name] for name in store.class_names), -1], np.int64)
+    index = np.asarray(relabelled(store.class_names, class_names), np.int64)
     columns = (store.paths, store.sha256, store.split, store.group)
     paths, sha256, given, named = (tuple(map(tuple(column).__getitem__, rows.tolist())) for column in columns)
     files = {} if found is None else {record.path: record.file for record in found.records}
@@ -85,8 +84,7 @@ def table_of_records(
     records: Sequence[ImageRecord], items: Sequence[DecodedImage], names: Sequence[str], class_names: Sequence[str]
 ) -> ImageTable:
     """Return the images of a source that could be read, with ``names`` for its classes; label i means ``class_names[i]``."""
-    numbers = {name: i for i, name in enumerate(class_names)}
-    index = [numbers[name] for name in names]
+    index = relabelled(names, class_names)
     read = [records[item.index] for item in items]
     return ImageTable(
         paths=tuple(record.path for record in read),
@@ -94,7 +92,7 @@ def table_of_records(
         given=tuple(record.split for record in read),
         named=tuple(record.group for record in read),
         files=tuple(record.file for record in read),
-        labels=np.asarray([index[record.label] if record.label >= 0 else -1 for record in read], np.int64),
+        labels=np.asarray([index[record.label] for record in read], np.int64),
         phash=np.asarray([item.phash for item in items], np.uint64),
     )
 

@@ -17,7 +17,7 @@ from ffe.base.columns import Made, Numbers, Texts
 from ffe.base.digests import DigestIndex
 from ffe.base.file_access import kind_of_ours
 from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
-from ffe.base.text import composed, few, is_are, near_file, quoted
+from ffe.base.text import composed, few, is_are, near_file, quoted, relabelled
 from ffe.base.urls import Place, UrlPath, is_url, local_file, url_below, url_parent
 from ffe.errors import SourceError
 from ffe.images.archive import MARK
@@ -43,7 +43,7 @@ from ffe.images.folder_layout import Kind, has_image_suffix, layout_of, like_of,
 from ffe.images.folder_walk import FolderWalk
 from ffe.images.image_handle import ImageFile
 from ffe.images.parquet_archive import listed_rows
-from ffe.images.records import LEVELS, UNLABELLED, FileOf, Finding, LabelledPath, LabelledPaths, Records
+from ffe.images.records import LEVELS, FileOf, Finding, LabelledPath, LabelledPaths, Records
 from ffe.images.url_source import UrlWalk, object_at, objects_at, url_protocol, url_suffix
 from ffe.redaction import redacted
 
@@ -293,8 +293,7 @@ def _make_scan(
     images = entries if isinstance(entries, LabelledPaths) else LabelledPaths(entries)
     spelt = sorted({*images.labels.values} - {""})
     class_names = tuple(sorted({composed(name) for name in spelt}))
-    numbers = {name: i for i, name in enumerate(class_names)}
-    index = {"": UNLABELLED} | {name: numbers[composed(name)] for name in spelt}
+    index = dict(zip([*spelt, ""], relabelled(map(composed, spelt), class_names), strict=True))
     records = Records(images, index, images.paths.order(), file_of, held)
     findings = sorted((*findings, *_findings_of_names(spelt, class_names)), key=lambda finding: LEVELS.index(finding.level))
     out = sorted((printable(path), why) for path, why in left_out)

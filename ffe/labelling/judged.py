@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ffe.backbones.trained import LEARNT
-from ffe.base.text import few, no_formula, quoted
+from ffe.base.text import few, no_formula, quoted, relabelled
 from ffe.dataset.class_checks import check_labelled
 from ffe.dataset.photo_list import write_list
 from ffe.dataset.stored_rows import labelled
@@ -129,8 +129,8 @@ def judged_images(
         raise DataError(f"None of the images in '{source}' could be decoded; check that it holds pictures.")
     places = {record.path: i for i, record in enumerate(found.records)}
     read = [records[i] for i in judged]
-    numbers = {name: i for i, name in enumerate(names)}
-    labels = np.asarray([numbers[found.class_names[record.label]] for record in read], np.int64)
+    index = relabelled(found.class_names, names)
+    labels = np.asarray([index[record.label] for record in read], np.int64)
     paths = tuple(record.path for record in read)
     columns = [
         ("" if record.label < 0 else found.class_names[record.label], record.split, record.group) for record in found.records

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ffe.base.text import composed
+from ffe.base.text import composed, relabelled
 from ffe.errors import StaleStoreError, StoreError
 from ffe.specs import Compression, spec_differences
 from ffe.store.compression import compression_choice, filter_options
@@ -49,7 +49,6 @@ def merge(stores: Sequence[FeatureStore]) -> Merged:
                 "pack files that were extracted with the same options, and int8 files with --like the first."
             )
     class_names = tuple(sorted({name for store in stores for name in store.class_names}))
-    numbers = {name: i for i, name in enumerate(class_names)}
     rows: dict[tuple[str, int], Row] = {}
     origin: dict[tuple[str, int], tuple[int, int]] = {}
     duplicates = 0
@@ -57,9 +56,9 @@ def merge(stores: Sequence[FeatureStore]) -> Merged:
         # as an earlier file spells a path that looks the same; those of one folder tell it apart themselves
         others = (path for (path, _), (one, _) in reversed(origin.items()) if stores[one].source != store.source)
         spelt = {composed(path): path for path in others if not path.isascii()}
-        labels = [numbers[name] for name in store.class_names]
+        labels = relabelled(store.class_names, class_names)
         for i, row in enumerate(store.rows()):
-            row = replace(row, label=labels[row.label] if row.label >= 0 else row.label)
+            row = replace(row, label=labels[row.label])
             key = (row.path, row.view)
             if key not in rows:
                 row = replace(row, path=spelt.get(composed(row.path), row.path))

@@ -20,7 +20,7 @@ from ffe.base.file_stat import NO_STAMP
 from ffe.base.hdf5_checks import check_attribute, check_contents, read_attribute
 from ffe.base.openvino_ir import IrModel
 from ffe.base.shard_names import made_again
-from ffe.base.text import composed
+from ffe.base.text import composed, relabelled
 from ffe.errors import StoreError, StoreInUseError
 from ffe.specs import ExtractSpec, ViewsSpec, spec_digest
 from ffe.store import schema
@@ -172,8 +172,7 @@ class FeatureStore:
         self.class_names = tuple(dict.fromkeys(map(composed, spelt)))
         self.labels = labels
         if len(self.class_names) < len(spelt) and -1 <= labels.min(initial=-1) <= labels.max(initial=-1) < len(spelt):
-            numbers = {name: i for i, name in enumerate(self.class_names)}
-            self.labels = np.asarray([*(numbers[composed(name)] for name in spelt), -1], np.int64)[labels]
+            self.labels = np.asarray(relabelled(map(composed, spelt), self.class_names), np.int64)[labels]
 
     def _check(self) -> None:
         """Make sure that what was read fits together."""
