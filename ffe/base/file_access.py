@@ -15,6 +15,7 @@ from ffe.errors import FfeError
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 PARQUET_SIGNATURE = b"PAR1"
+HDF5_FILE = "feature file or another HDF5 file"  # of what its first bytes say is HDF5; what is in it is not known yet
 
 _ZIP_END_BYTES = 66_000  # in which a zip says that it is one
 
@@ -106,11 +107,10 @@ def _kind_of(path: Path) -> str:
 
 
 def kind_of_ours(path: Path) -> str:
-    """Return ``feature file`` or ``model file`` of a file that is one by its first bytes or its name; empty for all others."""
+    """Return ``HDF5_FILE`` by a file's first bytes, ``model file`` by its name; empty for folders and all others."""
     with contextlib.suppress(OSError):
-        if first_bytes(path) == HDF5_SIGNATURE:
-            return "feature file"
-        return "model file" if path.suffix.lower() == ".ffe" else ""
+        kind = _kind_of(path)
+        return HDF5_FILE if kind == "hdf5" else "model file" if kind != "folder" and path.suffix.lower() == ".ffe" else ""
     return ""
 
 

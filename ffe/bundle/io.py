@@ -23,7 +23,7 @@ from ffe.base import model_archive as layout
 from ffe.base.arrays import read_npz
 from ffe.base.atomic import atomic_write, copy_file
 from ffe.base.digests import bytes_digest, canonical_json, stream_digest
-from ffe.base.file_access import check_kind, unopened
+from ffe.base.file_access import HDF5_FILE, check_kind, unopened
 from ffe.base.openvino_ir import IrModel, digest_of_parts, map_member
 from ffe.bundle.manifest import Manifest
 from ffe.errors import BundleError, FfeError, one_line, unwritten
@@ -46,7 +46,7 @@ _NO_MODEL = {
     "folder": "'{path}' is a folder; give a model file (.ffe), such as 'ffe tune' writes.",
     "missing": "There is no model file '{path}'; make one with 'ffe tune FEATURES.h5 -o {path}'.",
     "empty": "'{path}' is empty; make the model again with 'ffe tune FEATURES.h5 -o {path} --overwrite'.",
-    "hdf5": "'{path}' is a feature file or another HDF5 file, not a model; give a .ffe file that 'ffe tune' wrote.",
+    "hdf5": f"'{{path}}' is a {HDF5_FILE}, not a model; give a .ffe file that 'ffe tune' wrote.",
     "other": "'{path}' is no model file, or a damaged one; give a .ffe file that 'ffe tune' wrote.",
 }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ffe.base.file_access import first_bytes, kind_of_ours
+from ffe.base.file_access import HDF5_FILE, first_bytes, kind_of_ours
 from ffe.base.text import few, plain, quoted
 from ffe.base.urls import is_url
 from ffe.cli import DONE_BUT_SKIPPED
@@ -93,7 +93,7 @@ def refuse_tables(images: tuple[str, ...], command: str, evaluate: str | None = 
     if kinds[0] == "list":
         instead = f"for paths with one on each line write '{command} - < paths.txt'"
         instead += "" if evaluate is None else f", and for a CSV with labels '{evaluate}'"
-    elif kinds[0] == "feature file":
+    elif kinds[0] == HDF5_FILE:
         instead = "give the photos that it was made of" + ("" if evaluate is None else f", or write '{evaluate}'")
     else:
         instead = "give photos"
@@ -101,7 +101,7 @@ def refuse_tables(images: tuple[str, ...], command: str, evaluate: str | None = 
 
 
 def _table(image: str) -> str:
-    """Return ``list``, ``feature file`` or ``model file`` of what is one by name and first bytes; empty for all others."""
+    """Return ``list``, ``HDF5_FILE`` or ``model file`` of what is one by name and first bytes; empty for all others."""
     ending = os.path.splitext(image)[1].lower()
     if ending in {".h5", ".hdf5", ".ffe"}:
         return kind_of_ours(Path(image))

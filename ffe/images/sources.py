@@ -107,7 +107,6 @@ def list_images(source: str | os.PathLike[str], output: Path | None = None) -> S
     elif is_archive(path):
         found = _scan_archives(path.parent, [Shard(path, path.name)], path)
     elif ours := kind_of_ours(path):
-        ours += " or another HDF5 file" if ours == "feature file" else ""
         raise SourceError(f"'{path}' is a {ours}, not a source of images; give the folder that holds the images.")
     else:
         raise SourceError(

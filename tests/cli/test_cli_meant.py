@@ -111,7 +111,7 @@ def test_lists_and_feature_files_are_no_pictures(
     stored = ", or write 'ffe evaluate m.ffe f.h5'" if model else ""
     for name, sentence in (
         ("list.csv", f"'list.csv' is a list, not a picture; {paths}{with_labels}."),
-        ("f.h5", f"'f.h5' is a feature file, not a picture; give the photos that it was made of{stored}."),
+        ("f.h5", f"'f.h5' is a feature file or another HDF5 file, not a picture; give the photos that it was made of{stored}."),
         ("other.ffe", "'other.ffe' is a model file, not a picture; give photos."),
     ):
         code, text = said(command, *model, name)
