@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from ffe.errors import DataError
-from ffe.evaluation.intervals import Interval
+from ffe.evaluation.intervals import Interval, Z
 
 _EXPONENTS = np.linspace(0.1, 1.5, 57)
 _FEWEST = 3
@@ -20,11 +19,11 @@ _SMALL = 0.0005  # rounds to 0.0 points
 
 @dataclass(frozen=True)
 class LearningCurvePoint:
-    """Mean accuracy of fits on ``size`` photos, and the standard error of that mean."""
+    """Mean accuracy of fits on ``size`` photos, and the interval of 95 % of that mean; all in [0, 1]."""
 
     size: int
     accuracy: float
-    standard_error: float
+    interval: Interval
 
 
 @dataclass(frozen=True)
@@ -58,14 +57,8 @@ class LearningCurve:
             return f"twice as many photos would bring little: at most {max(100 * high, 0.1):.1f} points"
         return f"twice as many photos would bring about {100 * self.gain:.1f} points ({100 * low:.1f} to {100 * high:.1f})"
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values for JSON, with the sentence."""
-        return {**asdict(self), "sentence": self.sentence}
 
-
-def fit_learning_curve(
-    sizes: Sequence[int], accuracies: Sequence[float], standard_errors: Sequence[float], *, seed: int = 0
-) -> LearningCurve:
+def fit_learning_curve(points: Sequence[LearningCurvePoint], *, seed: int = 0) -> LearningCurve:
     """Fit error(n) = a + b * n**-c, and predict what twice as many photos bring.
 
     The power law of learning curves: Cortes et al. 1993 ("Learning curves:
@@ -80,20 +73,18 @@ def fit_learning_curve(
     curves with a = 0 would let it: without, the true gain lay above the interval in up to 31 of a hundred
     simulations whose errors fall to nothing. With it that is still so in up to 15.
 
-    Accuracies, in [0, 1], are the means of the fits on ``sizes`` photos; a standard
-    error of them that is 0 or unknown (NaN) counts as the largest of the others. For fewer
-    than three sizes, or without any standard error, there is no fit; a DataError where the
-    three do not have one length, or a size is not above 0 or comes twice.
+    The standard error of a point is that of the longer side of its interval: where all are
+    right, or nearly so, the interval goes down alone. One that is 0 or unknown (NaN) counts as
+    the largest of the others. For fewer than three points, or without any standard error, there
+    is no fit; a DataError where there is no point, or a size is not above 0 or comes twice.
     """
-    if not len(sizes) == len(accuracies) == len(standard_errors) or not len(sizes):
-        raise DataError("A growth curve needs a size, an accuracy and a standard error for each point; give as many of each.")
-    if min(sizes) < 1 or len(set(sizes)) < len(sizes):
-        raise DataError("The sizes of a growth curve must be above 0 and different; give each one once.")
-    spreads = np.nan_to_num(standard_errors, posinf=0.0).tolist()
-    points = tuple(LearningCurvePoint(*point) for point in sorted(zip(sizes, accuracies, spreads, strict=True)))
+    points = tuple(sorted(points, key=lambda point: point.size))
     n = np.asarray([point.size for point in points], np.float64)
-    error = 1 - np.asarray([point.accuracy for point in points])
-    spread = np.asarray([point.standard_error for point in points])
+    if not points or n[0] < 1 or not np.diff(n).all():
+        raise DataError("A growth curve needs points whose sizes are above 0 and different; give each one once.")
+    accuracy = np.asarray([point.accuracy for point in points])
+    error, ends = 1 - accuracy, np.asarray([point.interval for point in points])
+    spread = np.nan_to_num(np.abs(ends - accuracy[:, None]).max(axis=1) / Z, posinf=0.0)
     twice = 2 * points[-1].size
     if len(points) < _FEWEST or not (spread > 0).any():
         return LearningCurve(points, None, None, None, twice, None, None, None, None)

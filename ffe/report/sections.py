@@ -229,10 +229,7 @@ def learning_curve(found: LearningCurve | None) -> dict[str, Any] | None:
     """Return how accuracy grows with the number of photos."""
     if found is None:
         return None
-    rows = [
-        (p.size, p.accuracy, max(0.0, p.accuracy - 1.96 * p.standard_error), min(1.0, p.accuracy + 1.96 * p.standard_error))
-        for p in found.points
-    ]
+    rows = [(point.size, point.accuracy, *point.interval) for point in found.points]
     sizes, accuracies, lows, highs = zip(*rows, strict=True)
     lines = [Line("measured", sizes, accuracies, "dots", 0, lows, highs)]
     if found.a is not None and found.b is not None and found.c is not None:

@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from ffe.evaluation.intervals import Z, accuracy_intervals
-from ffe.evaluation.learning_curve import LearningCurve, fit_learning_curve
+from ffe.evaluation.intervals import accuracy_intervals
+from ffe.evaluation.learning_curve import LearningCurve, LearningCurvePoint, fit_learning_curve
 from ffe.specs import SearchSpec
 from ffe.tuning.kernel_cache import KernelCache
 from ffe.tuning.problem import Problem
@@ -21,7 +21,7 @@ _FEWEST_OF_A_CLASS = 2
 def measure_learning_curve(problem: Problem, spec: SearchSpec, trial: Trial) -> LearningCurve | None:
     """Fit the head of a trial, no ensemble, on growing shares of each part; None where a class has too few rows for a quarter.
 
-    The standard errors are of the choice of the images that score, not of those that train.
+    The intervals are of the choice of the images that score, not of those that train.
     """
     labels = problem.labels
     least = min(int(np.bincount(labels[problem.plain(fit)], minlength=problem.classes).min()) for fit, _ in problem.parts)
@@ -38,11 +38,9 @@ def measure_learning_curve(problem: Problem, spec: SearchSpec, trial: Trial) -> 
         found = trial if share == 1.0 else score_once(smaller, spec, trial.head, without_epochs, cache)
         right.append(found.probabilities.argmax(axis=1) == labels[problem.scored])
         sizes.append(int(np.mean([len(some) for some in chosen])))
-    accuracies = np.mean(right, axis=1)
-    ends = accuracy_intervals(np.stack(right), problem.scored_groups)
-    # the longer side: where all are right, or nearly so, the interval goes down alone
-    errors = np.abs(np.asarray(ends) - accuracies[:, None]).max(axis=1) / Z
-    return fit_learning_curve(sizes, accuracies.tolist(), errors.tolist(), seed=spec.seed)
+    intervals = accuracy_intervals(np.stack(right), problem.scored_groups)
+    points = map(LearningCurvePoint, sizes, np.mean(right, axis=1).tolist(), intervals)
+    return fit_learning_curve([*points], seed=spec.seed)
 
 
 def _stratified(labels: np.ndarray, rows: np.ndarray, share: float, seed: int) -> np.ndarray:

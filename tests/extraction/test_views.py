@@ -220,7 +220,7 @@ def test_the_report_counts_images_and_names_the_views(with_views: Path, tmp_path
     sizes = []
 
     def spying(*rest: Any, **options: Any) -> Any:
-        sizes.append(rest[0])
+        sizes.append([point.size for point in rest[0]])
         return whole(*rest, **options)
 
     whole = learning_curve_fits.fit_learning_curve

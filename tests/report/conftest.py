@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ffe.dataset.scan_result import Advice, ClassCount, Dimensions, OtherEnding, ScanResult, SkippedFile, Spread, Twins
-from ffe.evaluation.learning_curve import fit_learning_curve
+from ffe.evaluation.learning_curve import LearningCurvePoint, fit_learning_curve
 from ffe.evaluation.reject import SelectiveScores
 from ffe.evaluation.temperature import Bin, Calibration
 from ffe.images.probe import ImageProbe
@@ -93,7 +93,9 @@ def full_page(pictures: Path) -> Page:
             [row.file for row in rows],
             "PCA, 41 % of the variance",
         ),
-        learning_curve=fit_learning_curve([30, 60, 120], [0.7, 0.8, 0.9], [0.05, 0.05, 0.05]),
+        learning_curve=fit_learning_curve(
+            [LearningCurvePoint(n, a, (a - 0.098, a + 0.05)) for n, a in ((30, 0.7), (60, 0.8), (120, 0.9))]
+        ),
         made={"Command": "ffe tune features.h5 -o model.ffe", "Seed": "0"},
     )
 

@@ -146,6 +146,7 @@ def test_a_full_page(full_page: Page) -> None:
     assert "Without it 95.0 % would have been claimed." in reader.text
     assert "40 photos, laid out by their features (PCA, " in reader.text
     assert "Twice as many photos would bring about " in reader.text
+    assert "30 70.0 % 60.2 to 75.0 % 60 80.0 % 70.2 to 85.0 % 120 90.0 % 80.2 to 95.0 % 240 " in reader.text
     assert "1 photo could not be shown" in reader.text
     assert "absent" in reader.classes  # that note alone
     assert reader.classes["absent"] == 1

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ffe.evaluation.intervals import Z, wilson
+from ffe.evaluation.intervals import wilson
 from ffe.specs import SearchSpec
 from ffe.testing.head import separable_rows
 from ffe.tuning.learning_curve_fits import measure_learning_curve
@@ -27,7 +27,7 @@ def test_a_head_that_is_always_right_is_not_sure_to_stay_so(together: int) -> No
     found = measure_learning_curve(problem, spec, score_once(problem, spec, "logistic", {}))
     assert found is not None
     assert (found.points[-1].size, found.points[-1].accuracy) == (60, 1)
-    assert 1 - Z * found.points[-1].standard_error == pytest.approx(wilson(1.0, 80 / together)[0])
+    assert found.points[-1].interval == wilson(1.0, 80 / together)
     assert found.interval is not None
     assert found.interval[0] < 1
 
