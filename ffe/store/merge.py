@@ -51,23 +51,26 @@ def merge(stores: Sequence[FeatureStore]) -> Merged:
     class_names = tuple(sorted({name for store in stores for name in store.class_names}))
     rows: dict[tuple[str, int], Row] = {}
     origin: dict[tuple[str, int], tuple[int, int]] = {}
+    # of each path that is not ASCII, composed: the source that was the first to have it, and how it spells it
+    spelt: dict[str, tuple[str, str]] = {}
     duplicates = 0
     for number, store in enumerate(stores):
-        # as an earlier file spells a path that looks the same; those of one folder tell it apart themselves
-        others = (path for (path, _), (one, _) in reversed(origin.items()) if stores[one].source != store.source)
-        spelt = {composed(path): path for path in others if not path.isascii()}
         labels = relabelled(store.class_names, class_names)
         for i, row in enumerate(store.rows()):
             row = replace(row, label=labels[row.label])
             key = (row.path, row.view)
             if key not in rows:
-                row = replace(row, path=spelt.get(composed(row.path), row.path))
+                source, path = spelt.get(composed(row.path), (store.source, row.path))
+                if source != store.source:  # which itself tells apart what only looks the same
+                    row = replace(row, path=path)
                 key = (row.path, row.view)
             if key in rows:
                 _check_same(rows[key], row, class_names, stores[origin[key][0]], store)
                 duplicates += row.view == 0
             else:
                 rows[key], origin[key] = row, (number, i)
+                if not row.path.isascii():
+                    spelt.setdefault(composed(row.path), (store.source, row.path))
     paths = {composed(path) for path, _ in rows}
     skipped = {item.path: item for store in reversed(stores) for item in store.skipped if composed(item.path) not in paths}
     return Merged(

@@ -8,10 +8,14 @@ import shutil
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from feature_files import seal
 
+from ffe.backbones.resolve import make_spec
+from ffe.base.digests import bytes_digest
+from ffe.base.feature_layout import FeatureLayout
 from ffe.base.hdf5_checks import as_text
 from ffe.cli import cli
 from ffe.commands.evaluate import evaluate
@@ -20,7 +24,10 @@ from ffe.commands.tune import train
 from ffe.extraction.run import extract
 from ffe.extraction.shards import shard_of
 from ffe.predictor import Predictor
+from ffe.store.merge import merge
 from ffe.store.reader import FeatureStore
+from ffe.store.schema import Row
+from ffe.store.writer import write_store
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 
@@ -94,6 +101,34 @@ def test_what_is_packed_does_not_depend_on_how_often_a_folder_comes(nfc: Path, n
     for number, files in enumerate(itertools.permutations([nfc / "f.h5", nfd / "f.h5", again])):
         summary = pack(files, tmp_path / f"{number}.h5")
         assert (summary.rows, summary.duplicates) == (16, 32)
+
+
+def test_each_source_keeps_its_own_and_takes_what_another_had_first(tmp_path: Path) -> None:
+    """Several files of two sources: the first to have a name tells apart what only looks like it, in later files too."""
+    names = {"one": "\u1e17.png", "two": "\u0113\u0301.png", "three": "e\u0304\u0301.png", "plain": "e.png"}
+    names |= {"nfc": f"{NFC}.png", "nfd": f"{NFD}.png"}
+
+    def file(number: int, source: str, **pictures: str) -> FeatureStore:
+        """Write a file with a row for each name, of a picture."""
+        rows = [Row(names[name], bytes_digest(picture.encode()), 0, "") for name, picture in pictures.items()]
+        path, layout = tmp_path / f"{number}.h5", FeatureLayout.of_shape((4,))
+        write_store(
+            path, spec=make_spec("fake")[0], layout=layout, class_names=("e",), rows=rows, source=source,
+            features=lambda row: np.zeros(4, np.float32),
+        )  # fmt: skip
+        return FeatureStore(path)
+
+    stores = [
+        file(0, "x", one="a", plain="c"),
+        file(1, "y", three="a", plain="c", nfd="e"),
+        file(2, "x", three="d", two="b", nfc="e"),
+        file(3, "y", two="b", one="a"),
+        file(4, "z", three="d", nfc="e"),
+    ]
+    merged = merge(stores)
+    found = {names[name]: number for name, number in {"one": 0, "plain": 0, "nfd": 1, "two": 2, "three": 2}.items()}
+    assert {path: number for (path, _), (number, _) in merged.origin.items()} == found
+    assert merged.duplicates == 7
 
 
 def test_earlier_files_and_models_are_read_in_one_form(nfc: Path, tmp_path: Path) -> None:
