@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from photo_lists import listed
 
 from ffe.backbones.resolve import make_spec
 from ffe.engines.factory import open_engine
@@ -36,8 +37,7 @@ def test_extraction_against_bare_forward_pass(
     """Extraction runs at 0.85 of the bare forward pass, or better."""
     monkeypatch.setenv("FFE_WEIGHTS_DIR", str(shared / "weights"))
     files = sorted((shared / "images" / "dogs_vs_cats").glob("*/*.jpg"))[:photos]
-    listing = tmp_path / "photos.csv"
-    listing.write_text("path,label\n" + "".join(f"{file.resolve()},{file.parent.name}\n" for file in files))
+    listing = listed(tmp_path / "photos.csv", files)
     spec, weights = make_spec(backbone, size)
     engine = open_engine(spec, weights, name="keras", batch_size=BATCH)
     monkeypatch.setattr("ffe.extraction.runners.local.open_engine", lambda *args, **options: engine)

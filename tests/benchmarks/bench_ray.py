@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from photo_lists import listed
 
 from ffe.extraction.run import extract
 
@@ -26,8 +27,7 @@ def test_rate_of_the_image_loop(shared: Path, tmp_path: Path, monkeypatch: pytes
     from ray.cluster_utils import Cluster
 
     files = sorted((shared / "images" / "dogs_vs_cats").glob("*/*.jpg"))[:PHOTOS]
-    listing = tmp_path / "photos.csv"
-    listing.write_text("path,label\n" + "".join(f"{file.resolve()},{file.parent.name}\n" for file in files))
+    listing = listed(tmp_path / "photos.csv", files)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2 // machines, "include_dashboard": False})
     try:
         for _ in range(machines - 1):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from photo_lists import listed
 
 from ffe.backbones.resolve import make_spec
 from ffe.commands.tune import train
@@ -46,22 +47,17 @@ def weights(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FFE_WEIGHTS_DIR", str(shared / "weights"))
 
 
-def listing_of(shared: Path, path: Path, count: int, dataset: str = "dogs_vs_cats") -> Path:
+def listing_of(shared: Path, path: Path, count: int) -> Path:
     """Write a CSV with so many rows; where there are fewer photos they come again, changed by a byte at the end."""
-    files = sorted((shared / "images" / dataset).glob("*/*.jpg"), key=lambda file: file.name[::-1])  # classes mixed
-    lines = []
-    copies = path.parent / "copies"
-    copies.mkdir(exist_ok=True)
-    for i in range(count):
-        file = files[i % len(files)]
-        if i >= len(files):
-            copy = copies / f"{i}.jpg"
-            copy.write_bytes(file.read_bytes() + b"%d" % i)  # behind the end of the picture: another file, the same pixels
-            lines.append(f"{copy},{file.parent.name}")
-        else:
-            lines.append(f"{file.resolve()},{file.parent.name}")
-    path.write_text("path,label\n" + "\n".join(lines) + "\n")
-    return path
+    photos = sorted((shared / "images" / "dogs_vs_cats").glob("*/*.jpg"), key=lambda file: file.name[::-1])  # classes mixed
+    files = photos[:count]
+    for i in range(len(photos), count):
+        file = photos[i % len(photos)]
+        copy = path.parent / "copies" / file.parent.name / f"{i}.jpg"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes() + b"%d" % i)  # behind the end of the picture: another file, the same pixels
+        files.append(copy)
+    return listed(path, files)
 
 
 _WATCH = """

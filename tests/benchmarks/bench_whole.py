@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from avx2_alone import ENVIRONMENT, hold
+from photo_lists import listed
 from PIL import Image
 
 pytestmark = pytest.mark.benchmark
@@ -56,18 +57,16 @@ def alone(backbone: str, size: int, files: list[str]) -> dict[str, float]:
 
 
 @pytest.mark.usefixtures("weights")
-@pytest.mark.parametrize(
-    ("backbone", "size", "sets"), [("vgg19", 150, "flowers"), ("mobilenet", 224, "dogs_vs_cats,faces,flowers")]
-)
+@pytest.mark.parametrize(("backbone", "size", "sets"), SETS)
 def test_whole_runs(shared: Path, tmp_path: Path, backbone: str, size: int, sets: str) -> None:
     """The first run converts and measures, and does not count; then both sides in turn."""
-    files = [str(file) for name in sets.split(",") for file in sorted((shared / "images" / name).resolve().glob("*/*.jpg"))]
-    (tmp_path / "photos.csv").write_text("path,label\n" + "".join(f"{file},{Path(file).parent.name}\n" for file in files))
+    files = [file for name in sets.split(",") for file in sorted((shared / "images" / name).resolve().glob("*/*.jpg"))]
+    listed(tmp_path / "photos.csv", files)
     path = {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]), "FFE_CACHE_DIR": str(tmp_path / "cache")}
     environment = {**os.environ, **path, **(ENVIRONMENT if AVX2 else {})}
     extract = [sys.executable, "-c", _FFE, "extract", "photos.csv", "-o", "f.h5", "--overwrite"]
     extract += ["--backbone", backbone, "--size", str(size)]
-    sample = json.dumps([backbone, size, files[:: len(files) // _SAMPLE][:_SAMPLE]])
+    sample = json.dumps([backbone, size, [*map(str, files[:: len(files) // _SAMPLE][:_SAMPLE])]])
     whole, shares, bounds = list[float](), list[float](), list[float]()
     for number in range(ROUNDS + 1):
         (tmp_path / "f.h5").unlink(missing_ok=True)
