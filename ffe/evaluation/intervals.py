@@ -84,21 +84,26 @@ def percentile_intervals(samples: np.ndarray) -> np.ndarray:
 
 
 def share_intervals(samples: np.ndarray, shares: np.ndarray, rows: np.ndarray, groups: np.ndarray) -> list[Interval | None]:
-    """Return the interval of each share (M,): the wider of the percentile interval of samples (B, M) and Wilson's.
+    """Return the interval of each share (M,): Wilson's, of as many independent rows as tell as much.
 
-    Where (almost) every resample gives the same share, the percentile interval
-    claims too much. Wilson's, of the rows (M,) behind a share, is the outer bound;
-    where all resamples agree it counts groups (M,). NaN: there were no rows.
+    Rows (M,) that are as many as their groups (M,) are independent. Others count as so many whose share would vary as
+    that of the resamples, samples (B, M), does, at most as all: the effective sample size of Korn and Graubard 1998
+    (Survey Methodology 24, 193), here with Wilson's interval, as Franco et al. 2019 recommend,
+    https://pmc.ncbi.nlm.nih.gov/articles/PMC6690503. So an end is 0 or 1 only where the share is, as that of a percentile
+    interval is not: many resamples leave out the few rows that were wrong. Where all resamples agree on 0 or 1, groups
+    count; where they agree on another share, nothing can be told: (0, 1). None: there were no rows (NaN).
     """
     result: list[Interval | None] = []
-    for (low, high), share, n, g in zip(percentile_intervals(samples).T, shares, rows, groups, strict=True):
-        if np.isnan(share) or np.isnan(low):
+    for values, share, n, g in zip(samples.T, shares.tolist(), rows.tolist(), groups.tolist(), strict=True):
+        drawn = values[~np.isnan(values)]
+        if np.isnan(share) or not len(drawn):
             result.append(None)
-        elif low == high and share not in (0, 1):  # a single group: nothing can be told
-            result.append((0.0, 1.0))
+        elif n == g:
+            result.append(wilson(share, n))
+        elif drawn.min() < drawn.max():
+            result.append(wilson(share, min(n, share * (1 - share) / drawn.var(dtype=np.float64))))
         else:
-            outer = wilson(float(share), float(g if low == high else n))
-            result.append((float(min(low, outer[0])), float(max(high, outer[1]))))
+            result.append(wilson(share, g) if share in (0, 1) else (0.0, 1.0))
     return result
 
 

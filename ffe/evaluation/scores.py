@@ -168,6 +168,8 @@ def _intervals(
         of_groups = np.bincount(np.unique(sides * groups + numbers) // groups, minlength=counts.classes)
         by_class[name] = share_intervals(samples[name], once[name][0], of_rows, of_groups)
     intervals: dict[str, Interval | None] = {}
+    recalls = [interval for interval in by_class["recall"] if interval is not None]
+    least, most = (float(np.mean(ends)) for ends in zip(*recalls, strict=True))
     for name in SCORES:
         values = samples[name][:, None]
         low, high = (float(value[0]) for value in percentile_intervals(values))
@@ -175,11 +177,10 @@ def _intervals(
             (intervals[name],) = share_intervals(values, once[name], np.asarray([rows]), np.asarray([groups]))
         elif np.isnan(values).mean() > 0.5:
             intervals[name] = None
+        elif name == "balanced_accuracy":  # the mean of intervals is wider than that of a mean, but is 1 only if nothing is wrong
+            intervals[name] = (max(low, least), min(high, most)) if low < high else (least, most)
         elif low < high:
             intervals[name] = (low, high)
-        elif name == "balanced_accuracy":
-            found = [interval for interval in by_class["recall"] if interval is not None]
-            intervals[name] = (float(np.mean([i[0] for i in found])), float(np.mean([i[1] for i in found])))
         elif name == "auc" and once[name][0] == 1:
             sizes = [np.unique(numbers[counts.labels == side]).size for side in range(counts.classes)]
             smaller = [max(1, min(size, groups - size)) for size in sizes]

@@ -65,9 +65,19 @@ def test_a_resample_of_many_rows_is_one_block(monkeypatch: pytest.MonkeyPatch) -
     assert blocks == [(2000, 1)] * 500
 
 
-def test_accuracies_of_the_same_photos_are_wilsons_or_wider_where_photos_belong_together() -> None:
+def test_accuracies_of_the_same_photos_are_wilsons_and_photos_of_groups_that_are_alike_count_as_groups() -> None:
     right = np.ones((2, 30), bool)
     right[1, :6] = False
     alone, together = accuracy_intervals(right), accuracy_intervals(right, np.arange(30) // 6)
-    assert (alone[0], together[0]) == (wilson(1.0, 30), wilson(1.0, 5))
-    assert together[1][0] < alone[1][0] < 0.8 < alone[1][1] < together[1][1]
+    assert (alone, together[0]) == ([wilson(1.0, 30), wilson(0.8, 30)], wilson(1.0, 5))
+    assert together[1] == pytest.approx(wilson(0.8, 5), abs=0.01)
+    assert accuracy_intervals(right[1:], np.arange(30) % 5) == alone[1:]  # mixed evenly: as many as there are, and no more
+
+
+@pytest.mark.parametrize("wrong", [1, 39])
+def test_an_interval_ends_in_neither_all_nor_nothing_where_the_share_does_not(wrong: int) -> None:
+    """Though a third of the resamples leave out the only photo that was wrong, or right."""
+    right = np.arange(40)[None] >= wrong
+    for groups in (None, np.arange(40) // 2, np.minimum(np.arange(40), 30)):
+        ((low, high),) = accuracy_intervals(right, groups)
+        assert 0 < low < 1 - wrong / 40 < high < 1

@@ -12,7 +12,7 @@ from sklearn import metrics
 
 from ffe.errors import DataError
 from ffe.evaluation import intervals
-from ffe.evaluation.intervals import group_numbers, resampled_weights
+from ffe.evaluation.intervals import group_numbers, resampled_weights, wilson
 from ffe.evaluation.scores import _Counts, evaluate_probabilities
 
 
@@ -84,7 +84,7 @@ def test_it_is_plain_json() -> None:
         "intervals": {"accuracy": two, "balanced_accuracy": one, "log_loss": pytest.approx(losses), "auc": one},
         "precision_intervals": [one, one],
         "recall_intervals": [one, one],
-        "confusion_intervals": [[[0.0, 2.0], [0.0, 1.3]], [[0.0, 1.3], [0.0, 2.0]]],
+        "confusion_intervals": [[[0.2, 1.8], [0.0, 1.3]], [[0.0, 1.3], [0.2, 1.8]]],
     }
 
 
@@ -121,11 +121,12 @@ def test_intervals_are_those_of_sklearn_on_explicit_resamples(
         recalls.append(metrics.recall_score(true, guessed, average=None))
     for name, values in found.items():
         assert scored.intervals[name] == pytest.approx(np.quantile(values, (0.025, 0.975)), abs=1e-6), name
-    for interval, share in zip(scored.recall_intervals, np.transpose(recalls), strict=True):
+    for label, (interval, drawn) in enumerate(zip(scored.recall_intervals, np.transpose(recalls), strict=True)):
         assert interval is not None
-        low, high = np.quantile(share, (0.025, 0.975))
-        assert interval[0] <= low + 1e-9
-        assert interval[1] >= high - 1e-9
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        share, n = scored.recall[label] or 0, (labels == label).sum()
+        assert interval == pytest.approx(wilson(share, min(n, share * (1 - share) / np.var(drawn)) if grouped else n))
+        assert interval[0] < share < interval[1]
         assert interval[1] - interval[0] < 1.5 * (high - low)
 
 
@@ -165,6 +166,19 @@ def test_a_perfect_score_is_not_certain() -> None:
     one = evaluate_probabilities(probabilities, labels, "ab").intervals["accuracy"]
     assert one is not None
     assert one[0] < 0.98736
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(40) // 4])
+def test_no_share_may_be_one_where_a_photo_was_wrong(groups: np.ndarray | None) -> None:
+    labels = np.arange(40) % 2
+    probabilities = np.where(labels[:, None] == 0, [0.9, 0.1], [0.2, 0.8])
+    labels[0] = 1
+    scored = evaluate_probabilities(probabilities, labels, "ab", groups=groups)
+    assert (scored.precision, scored.recall) == ((19 / 20, 1), (1, 20 / 21))
+    shares = [scored.precision_intervals[0], scored.recall_intervals[1]]
+    for interval in (*shares, scored.intervals["accuracy"], scored.intervals["balanced_accuracy"]):
+        assert interval is not None
+        assert interval[1] < 1
 
 
 def test_a_single_row_tells_next_to_nothing() -> None:
