@@ -51,6 +51,7 @@ log = logging.getLogger("ffe")
 
 _SEVERAL_LABELS = (";", "|")
 _LISTS = {".csv", ".tsv"}
+_LISTS_HERE = _LISTS | {".parquet"}  # on this machine; some of these are archives
 _KEEP_NO_SECRETS = {"s3", "s3a", "gs", "gcs", "hf"}  # their URLs are names alone
 
 
@@ -100,10 +101,8 @@ def list_images(source: str | os.PathLike[str], output: Path | None = None) -> S
         raise SourceError(f"There is no file or folder '{path}'; check the path.{near_file(path)}")
     if path.is_dir():
         found = _scan_local(path, FolderWalk(path, None if output is None else os.path.realpath(output)))
-    elif path.suffix.lower() in _LISTS:
-        found = _scan_list(path.parent, *read_list(path), path.parent.resolve() / path.name)
-    elif path.suffix.lower() == ".parquet" and (rows := listed_rows(path)) is not None:
-        found = _scan_list(path.parent, *read_rows(path, rows))
+    elif (listed := _listed_here(path)) is not None:
+        found = _scan_list(path.parent, *listed, path.parent.resolve() / path.name)
     elif is_archive(path):
         found = _scan_archives(path.parent, [Shard(path, path.name)], path)
     elif ours := kind_of_ours(path):
@@ -126,6 +125,14 @@ def _at_url(url: str) -> Scan:
         return _scan_archives(url, found, walk.root, walk.left_out)
     kind, images, numbers, left_out, findings = _understood(walk.root, walk)
     return _make_scan(walk.root, kind, images, left_out, findings, held=walk.images(numbers))
+
+
+def _listed_here(path: Path) -> tuple[LabelledPaths, list[Finding]] | None:
+    """Return what a list on this machine, a CSV or a Parquet table of paths, names; None = it is no list."""
+    if path.suffix.lower() in _LISTS:
+        return read_list(path)
+    rows = listed_rows(path) if path.suffix.lower() in _LISTS_HERE else None
+    return None if rows is None else read_rows(path, rows)
 
 
 def _scan_list(root: Place, lines: Sequence[LabelledPath], findings: Sequence[Finding], place: Place | None = None) -> Scan:
@@ -334,14 +341,15 @@ def root_of(source: str) -> str:
     if is_url(source):
         return url_parent(source) if url_suffix(source) in _LISTS else source
     path = Path(source)
-    is_file = path.is_file() or (path.suffix.lower() in _LISTS and not path.is_dir())  # a list may be gone by now
+    is_file = path.is_file() or (path.suffix.lower() in _LISTS_HERE and not path.is_dir())  # a list may be gone by now
     return str(path.parent if is_file else path)
 
 
 def _listed_url(place: str, path: str) -> str:
     """Return the URL of an image with the secrets that it has in the list that names it; empty = there is none such."""
     far = is_url(place)
-    if not (far or is_url(path)) or url_suffix(place) not in _LISTS or url_protocol(place if far else path) in _KEEP_NO_SECRETS:
+    lists = _LISTS if far else _LISTS_HERE
+    if not (far or is_url(path)) or url_suffix(place) not in lists or url_protocol(place if far else path) in _KEEP_NO_SECRETS:
         return ""
     found = _kept_list(place, *((NO_STAMP, int(time.monotonic() / UNSEEN_SECONDS)) if far else (stamp_now(place), 0)))
     row = -1 if found is None else found[0].row(path)
@@ -352,10 +360,10 @@ def _listed_url(place: str, path: str) -> str:
 def _kept_list(place: str, version: Stamp, turn: int) -> tuple[DigestIndex, LabelledPaths] | None:
     """Return the rows of the paths in a list, and its images, of which single ones are asked for; None = it cannot be read."""
     try:
-        images, _ = read_list(UrlPath(redacted(place)), place) if is_url(place) else read_list(Path(place))
+        listed = read_list(UrlPath(redacted(place)), place) if is_url(place) else _listed_here(Path(place))
     except SourceError:
         return None
-    return DigestIndex(images.paths), images
+    return None if listed is None else (DigestIndex(listed[0].paths), listed[0])
 
 
 def _findings_of_names(spelt: Sequence[str], class_names: Sequence[str]) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import random
 import re
 import threading
@@ -507,37 +508,47 @@ def test_no_secret_is_stored(bucket: Bucket, pictures: Path, tmp_path: Path) -> 
     assert image_at("bucket://b/list.csv", record.path).read(1 << 20) == record.file.read(1 << 20)  # type: ignore[call-arg,union-attr]
 
 
-def test_a_newer_list_of_signed_urls_goes_on_with_the_file(bucket: Bucket, pictures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_newer_list_of_signed_urls_goes_on_with_the_file(bucket: Bucket, pictures: Path, tmp_path: Path, ending: str) -> None:
     """Signatures expire: the list of today is gone, and that of tomorrow has another name."""
     names = sorted(rows_of(pictures))
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
 
     def listed(place: str, names: list[str]) -> Path:
-        path = tmp_path / place
+        path = tmp_path / f"{place}.{ending}"
         path.parent.mkdir(exist_ok=True)
         urls = {name: f"/b/photos/{name}?X-Amz-Signature=f00d{len(place)}" for name in names}
         Bucket.store.update({url: Bucket.store[f"/b/photos/{name}"] for name, url in urls.items()})
-        path.write_text("path,label\n" + "".join(f"bucket:/{url},{name[:3]}\n" for name, url in urls.items()))
+        lines = "path,label\n" + "".join(f"bucket:/{url},{name[:3]}\n" for name, url in urls.items())
+        if ending == "parquet":
+            from pyarrow import csv, parquet
+
+            parquet.write_table(csv.read_csv(io.BytesIO(lines.encode())), path)
+        else:
+            path.write_text(lines)
         return path
 
     output = tmp_path / "f.h5"
-    run(listed("today.csv", names), output)
-    (tmp_path / "today.csv").unlink()
-    tomorrow = listed("tomorrow.csv", names[1:])
+    today = listed("today", names)
+    run(today, output)
+    today.unlink()
+    tomorrow = listed("tomorrow", names[1:])
     Bucket.asked.clear()
     assert run(tomorrow, output).changes == Changes(unchanged=39, removed=1)
     assert not Bucket.asked
     with FeatureStore(output) as store:
         assert store.source == str(tomorrow.resolve())
     assert verify(output, recompute=2).recomputed == 2
-    elsewhere = listed("other/list.csv", names[2:])
+    elsewhere = listed("other/list", names[2:])
     sentence = f"'{output}' holds 1 row of '{tomorrow.resolve()}' that '{elsewhere}' has not; choose another output, or"
     with pytest.raises(StaleStoreError, match=f"^{re.escape(sentence)}"):
         run(elsewhere, output)
-    latest = tmp_path / "latest.csv"
-    latest.symlink_to(listed("other/list.csv", names[1:]))
+    latest = tmp_path / f"latest.{ending}"
+    latest.symlink_to(listed("other/list", names[1:]))
     assert run(latest, output).read == 0
     with FeatureStore(output) as store:
-        assert store.source == str(latest.parent.resolve() / "latest.csv")
+        assert store.source == str(latest.parent.resolve() / latest.name)
 
 
 def test_stamps(monkeypatch: pytest.MonkeyPatch) -> None:
