@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ffe.base.text import counted, few, is_are, plain, quoted
-from ffe.dataset.class_checks import least_images
+from ffe.dataset.class_checks import least_images, two_classes_text
 from ffe.dataset.scan_result import Advice, ScanResult
 from ffe.evaluation.class_weights import FAIR_SHARE, class_weights
 from ffe.images.records import LEVELS, Level
@@ -108,14 +108,11 @@ def _of_twins(found: ScanResult) -> _Said:
     if not found.twins:
         return
     firsts = [
-        [twins.paths[twins.labels.index(label)] for label in dict.fromkeys(twins.labels) if label is not None]
+        [(twins.paths[twins.labels.index(label)], label) for label in dict.fromkeys(twins.labels) if label is not None]
         for twins in found.twins
     ]
-    if mixed := [paths for paths in firsts if len(paths) > 1]:
-        shown = [few([plain(path) for path in paths]) for paths in mixed[:_FEW_NAMED]]
-        more = [f"{len(mixed) - _FEW_NAMED:,} more"] if len(mixed) > _FEW_NAMED else []
-        stand = counted(len(mixed), "photo stands", "photos stand")
-        yield "warning", f"{stand} in more than one class ({'; '.join(shown + more)}); look for wrong labels."
+    if mixed := [photo for photo in firsts if len(photo) > 1]:
+        yield "warning", f"{two_classes_text(mixed)}."
     if leaking := sum(split == "test" and len(set(twins.splits)) > 1 for twins in found.twins for split in twins.splits):
         what = counted(leaking, "test photo is a copy", "test photos are copies")
         yield "warning", f"{what} of photos in other splits, so the test score will be too good; remove one of each."

@@ -173,7 +173,7 @@ class Splitter:
                 of = "this class" if one else "these classes"
                 raise DataError(f"{what} no {name} images; {how} different images of {of}.")
         used = np.flatnonzero(assigned.images.labels >= 0)
-        warn_of_leaks(assigned.side[used], assigned.groups, assigned.images.take(used))
+        warn_of_leaks(assigned.side[used], assigned.groups, assigned.images.take(used), self.class_names)
         return assigned
 
 

@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ffe.base.text import counted, few, quoted
+from ffe.base.text import counted, few, plain, quoted
 from ffe.errors import DataError, ModelMismatchError, SourceError, StoreError
 from ffe.images.folder_layout import LISTS
 from ffe.images.records import ImageRecord
 from ffe.images.sources import Scan
+
+_FEW_NAMED = 3
 
 
 def check_labelled(labelled: object, source: object, *, so: str = "", end: str = ".") -> None:
@@ -86,6 +88,14 @@ def too_few_text(small: Mapping[str, int], what: str, of: str = "") -> str:
         return f"The class '{name}' has only {counted(count, what)}{of}"
     names = few([f"'{name}' ({count})" for name, count in small.items()])
     return f"{counted(len(small), 'class has', 'classes have')} too few {what}s{of}: {names}"
+
+
+def two_classes_text(photos: Sequence[Sequence[tuple[str, str]]]) -> str:
+    """Return that photos stand in more than one class; of each there are paths, with the class of each."""
+    shown = [few([f"'{plain(path)}' ({plain(name, 40)})" for path, name in photo]) for photo in photos[:_FEW_NAMED]]
+    more = [f"{len(photos) - _FEW_NAMED:,} more"] if len(photos) > _FEW_NAMED else []
+    stand = counted(len(photos), "photo stands", "photos stand")
+    return f"{stand} in more than one class ({'; '.join([*shown, *more])}); look for wrong labels"
 
 
 def check_counts(found: Scan) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from ffe.base.text import few, quoted
+from ffe.dataset.class_checks import two_classes_text
 from ffe.dataset.table import ImageTable
 from ffe.splits.groups import Groups
 from ffe.splits.holdout import TEST, TRAIN, VALID
@@ -48,8 +49,8 @@ def flattering(split: np.ndarray, groups: Groups) -> np.ndarray:
     return (split == VALID) & (np.bincount(ids, split == TRAIN) > 0)[ids]
 
 
-def warn_of_leaks(split: np.ndarray, groups: Groups, images: ImageTable) -> None:
-    """Say in the log which test images leak, and why; which validation images do; and which have several labels."""
+def warn_of_leaks(split: np.ndarray, groups: Groups, images: ImageTable, class_names: Sequence[str]) -> None:
+    """Say in the log which test images leak, and why; which validation images do; and which stand in several classes."""
     sha256, names = images.sha256, images.paths
 
     def warn(rows: np.ndarray, one: str, many: str, rest: str) -> None:
@@ -71,9 +72,20 @@ def warn_of_leaks(split: np.ndarray, groups: Groups, images: ImageTable) -> None
     if len(known):
         so = "together with images that train, so its scores are too good"
         warn(known, "of the validation split belongs", "of the validation split belong", so)
-    classes: dict[str, set[int]] = {}
-    for digest, label in zip(sha256, images.labels.tolist(), strict=True):
-        classes.setdefault(digest, set()).add(label)
-    if twice := {digest for digest, found in classes.items() if len(found) > 1}:
-        rows = once(i for i in range(len(sha256)) if sha256[i] in twice)
-        warn(rows, "stands", "stand", "in more than one class; look for wrong labels")
+    warn_of_two_classes(groups.levels["copies"], images, class_names)
+
+
+def in_two_classes(photos: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return which rows are of photos that stand in more than one class: bool (N,); rows of one photo have one number (N,)."""
+    of_photos = np.unique(np.stack([photos, labels]), axis=1)[0]
+    return (np.bincount(of_photos) > 1)[photos]
+
+
+def warn_of_two_classes(photos: np.ndarray, images: ImageTable, class_names: Sequence[str]) -> None:
+    """Say in the log which photos stand in more than one class, and of each the least path in every class."""
+    found: dict[int, dict[int, str]] = {}
+    for row in sorted(np.flatnonzero(in_two_classes(photos, images.labels)).tolist(), key=images.paths.__getitem__):
+        found.setdefault(int(photos[row]), {}).setdefault(int(images.labels[row]), images.paths[row])
+    if found:
+        places = ([(path, class_names[label]) for label, path in paths.items()] for paths in found.values())
+        log.warning("%s", two_classes_text(list(places)))

@@ -123,7 +123,7 @@ def split_rows(
             "No image is left to test on: all that could test belong together with images that validate; "
             "give a feature file of other images with --test."
         )
-    warn_of_leaks(side, groups, images)
+    warn_of_leaks(side, groups, images, store.class_names)
     if missing := list(too_few(Counter(images.labels[side == TRAIN].tolist()), store.class_names, 1)):
         what, has, it = ("class", "has", "it") if len(missing) == 1 else ("classes", "have", "them")
         no_rows = f"The {what} {few(quoted(missing))} {has} no training rows"

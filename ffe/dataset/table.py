@@ -44,9 +44,13 @@ class ImageTable:
         return len(self.paths)
 
     def contents(self) -> np.ndarray:
-        """Return int64 (N,): the number of what each image holds, by digest from 0 on; copies have one number."""
-        number = {digest: i for i, digest in enumerate(sorted(set(self.sha256)))}
-        return np.asarray([number[digest] for digest in self.sha256], np.int64)
+        """Return int64 (N,): the number of what each image holds, by digest from 0 on; copies have one number.
+
+        Where the digest is unknown, the path stands for it.
+        """
+        held = [digest or path for digest, path in zip(self.sha256, self.paths, strict=True)]
+        number = {digest: i for i, digest in enumerate(sorted(set(held)))}
+        return np.asarray([number[digest] for digest in held], np.int64)
 
     def take(self, rows: np.ndarray) -> ImageTable:
         """Return some of the images: int64 (n,), in this order."""

@@ -28,8 +28,13 @@ class LabelIssue:
 SURE, AHEAD = 0.5, 0.2  # an answer counts as clear from this probability on, so far ahead of the other class
 
 
-def find_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> tuple[LabelIssue, ...] | None:
+def find_label_errors(
+    probabilities: np.ndarray, labels: np.ndarray, photos: np.ndarray | None = None
+) -> tuple[LabelIssue, ...] | None:
     """Return the rows whose label is probably wrong, the surest first; None if the answers are too unclear to tell.
+
+    Of ``photos``, int64 (N,), rows of one photo have one number. Where such have several labels, one at most is right, so
+    all but the most probable of them come first.
 
     Confident learning, Northcutt, Jiang and Chuang 2021,
     https://arxiv.org/abs/1911.00068, on probabilities float64 (N, K) of a
@@ -51,10 +56,24 @@ def find_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> tuple[La
     best = probabilities.argmax(axis=1)
     others = probabilities[rows, best]
     clear = (others >= SURE) & (others - own >= AHEAD)
-    issues = np.flatnonzero((best != labels) & clear & (others >= thresholds[best]))
-    if not len(issues):
+    doubted = (best != labels) & clear & (others >= thresholds[best])
+    likeliest = labels if photos is None else _likeliest(own, labels, photos)
+    twice = likeliest != labels
+    if not (doubted | twice).any():
         second, first = np.sort(probabilities, axis=1)[:, -2:].T
         if np.mean((first >= SURE) & (first - second >= AHEAD)) < 0.5:
             return None
-    issues = issues[np.argsort(np.round((own - others)[issues], 9), kind="stable")]
-    return tuple(LabelIssue(int(i), int(labels[i]), int(best[i]), float(own[i]), float(others[i])) for i in issues)
+    suggested = np.where(twice, likeliest, best)
+    others = probabilities[rows, suggested]
+    order = np.lexsort((np.round(own - others, 9), ~twice))
+    issues = order[(doubted | twice)[order]]
+    return tuple(LabelIssue(int(i), int(labels[i]), int(suggested[i]), float(own[i]), float(others[i])) for i in issues)
+
+
+def _likeliest(own: np.ndarray, labels: np.ndarray, photos: np.ndarray) -> np.ndarray:
+    """Return for each row the label, of all that its photo has, whose probability float64 (N,) is highest: int64 (N,)."""
+    order = np.lexsort((labels, -np.round(own, 9), photos))
+    _, first, photo = np.unique(photos[order], return_index=True, return_inverse=True)
+    likeliest = np.empty_like(labels)
+    likeliest[order] = labels[order[first]][photo]
+    return likeliest

@@ -13,6 +13,7 @@ import numpy as np
 from ffe.backbones.trained import LEARNT
 from ffe.base.text import few, no_formula, quoted, relabelled
 from ffe.dataset.class_checks import check_labelled
+from ffe.dataset.leaks import warn_of_two_classes
 from ffe.dataset.photo_list import write_list
 from ffe.dataset.stored_rows import labelled
 from ffe.dataset.table import ImageTable, table_of_store
@@ -55,7 +56,7 @@ class WrongLabelsResult:
 
     Attributes:
         output: the list.
-        images: the photos, the surest first.
+        images: the photos, those first that stand in a likelier class too, then the surest.
         photos: how many were judged.
         by: what judged them: the ``model``, which does not know them, or its head, fitted anew in ``folds`` without them.
         skipped: paths of photos that have no label, or could not be read; they were not judged.
@@ -113,6 +114,7 @@ def judged_images(
     known = _known(predictor)
     answers: list[np.ndarray] = []
     judged: list[int] = []
+    digests: list[str] = []
     for batch in answered(predictor, records, progress):
         for item, row in batch:
             if row is None:
@@ -125,6 +127,7 @@ def judged_images(
                 )
             answers.append(row)
             judged.append(item.index)
+            digests.append(item.sha256)
     if not answers:
         raise DataError(f"None of the images in '{source}' could be decoded; check that it holds pictures.")
     places = {record.path: i for i, record in enumerate(found.records)}
@@ -138,7 +141,7 @@ def judged_images(
     files = [record.file for record in found.records]
     skipped = sorted(set(places) - set(paths))
     rows = np.asarray([places[path] for path in paths], np.int64)
-    table = ImageTable(paths, ("",) * len(paths), (), (), (), labels, np.empty(0, np.uint64))
+    table = ImageTable(paths, tuple(digests), (), (), (), labels, np.empty(0, np.uint64))
     return _written(place, names, table, np.stack(answers), "model", rows, files, columns, skipped)
 
 
@@ -167,12 +170,14 @@ def _written(
     skipped: list[str],
 ) -> WrongLabelsResult:
     """Write the list of all ``files``, with their label, split and group; ``images`` are ``rows`` int64 (n,) of them."""
-    issues = find_label_errors(probabilities, images.labels)
+    photos = images.contents()
+    issues = find_label_errors(probabilities, images.labels, photos)
     if issues is None:
         raise DataError(
             "The answers are too unclear to tell which labels are wrong: fewer than half are sure; "
             "give more photos, or another model."
         )
+    warn_of_two_classes(photos, images, names)
     wrong = tuple(
         WrongLabel(
             images.paths[one.row], names[one.given], names[one.suggested], one.probability_given, one.probability_suggested

@@ -195,7 +195,7 @@ def duplicates(groups: Sequence[Duplicates] | None, album: Album) -> dict[str, A
     """Return the groups of equal photos; None if nobody looked."""
     if groups is None:
         return None
-    shown = sorted(groups, key=lambda group: -len(group.members))[:MAX_GROUPS]
+    shown = groups[:MAX_GROUPS]
     photos = sum(len(group.members) for group in groups)
     shots = [[album.shot(file, path) for path, file in group.members[:MAX_MEMBERS]] for group in shown]
     rows = [(group.cause, len(group.members), own) for group, own in zip(shown, shots, strict=True)]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ffe.base.text import counted, listed, of_a_hundred, percent, span
+from ffe.dataset.leaks import in_two_classes
 from ffe.dataset.table import ImageTable
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.evaluation.learning_curve import LearningCurve
@@ -117,7 +118,7 @@ def pictures_of(images: ImageTable, rows: np.ndarray, probabilities: np.ndarray)
 
 def suspects_of(images: ImageTable, rows: np.ndarray, calibrated: np.ndarray) -> list[Picture] | None:
     """Return those of some images whose label may be wrong by calibrated answers; None where these cannot tell."""
-    issues = find_label_errors(calibrated, images.labels[rows])
+    issues = find_label_errors(calibrated, images.labels[rows], images.contents()[rows])
     if issues is None:
         return None
     found = [(int(rows[issue.row]), (issue.given, issue.suggested, issue.probability_suggested)) for issue in issues]
@@ -130,11 +131,16 @@ def coverage_of(calibrated: np.ndarray, labels: np.ndarray) -> list[SelectiveSco
 
 
 def duplicates_of(groups: Groups, images: ImageTable) -> list[Duplicates]:
-    """Return the groups of images that belong together, the largest first; the images are the grouped ones."""
+    """Return the groups of images that belong together; the images are the grouped ones.
+
+    Those with an image in more than one class come first, then the largest.
+    """
     sizes = np.bincount(groups.ids)
+    torn = set(groups.ids[in_two_classes(groups.levels["copies"], images.labels)].tolist())
     return [
         Duplicates(
-            ", ".join(map(CAUSES.__getitem__, causes)), [(images.paths[i], images.files[i]) for i in groups.members(group)]
+            ", ".join([*map(CAUSES.__getitem__, causes), *(["in more than one class"] if group in torn else [])]),
+            [(images.paths[i], images.files[i]) for i in groups.members(group)],
         )
-        for group, causes in sorted(groups.causes.items(), key=lambda item: -int(sizes[item[0]]))
+        for group, causes in sorted(groups.causes.items(), key=lambda item: (item[0] not in torn, -int(sizes[item[0]])))
     ]

@@ -85,7 +85,8 @@ def test_copies(result: ScanResult) -> None:
 def test_advice(result: ScanResult) -> None:
     assert [advice.level for advice in result.advice][:3] == ["warning"] * 3
     assert result.advice[1].text == (
-        "1 photo stands in more than one class (test/dog/copy.png and train/cat/cat_000.png); look for wrong labels."
+        "1 photo stands in more than one class ('test/dog/copy.png' (dog) and 'train/cat/cat_000.png' (cat)); "
+        "look for wrong labels."
     )
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -252,8 +253,12 @@ def test_an_image_in_two_splits_is_warned_of(tmp_path: Path, warnings: pytest.Lo
 
 
 def test_an_image_in_two_classes_is_warned_of(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
-    train(_store(tmp_path / "f.h5", [0, 1] * 15, images=[0, 0, *range(2, 30)]), head="logistic")
-    assert "1 image stands in more than one class; look for wrong labels ('0000.png')" in warnings.messages
+    page = tmp_path / "page.html"
+    train(_store(tmp_path / "f.h5", [0, 1] * 15, images=[0, 0, *range(2, 26), 2, 27, 2, 29]), head="logistic", report=page)
+    sentence = "1 photo stands in more than one class ('0000.png' (cat) and '0001.png' (dog)); look for wrong labels"
+    assert sentence in warnings.messages
+    causes = re.findall("<h3>(the same file[^<]*) <small>", page.read_text("utf-8"))
+    assert causes == ["the same file, in more than one class", "the same file"]  # the second one has three
 
 
 def test_rows_without_labels_are_left_out_with_a_warning(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:

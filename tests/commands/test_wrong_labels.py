@@ -133,6 +133,25 @@ def test_photos_that_the_model_does_not_know_are_read_and_others_need_features(
     assert len(read(tmp_path / "wrong.csv")) == 25
 
 
+@pytest.mark.parametrize("read_anew", [False, True], ids=["features", "photos"])
+def test_a_photo_in_two_classes_comes_first_and_both_places_are_said(fake_bundle: Path, tmp_path: Path, read_anew: bool) -> None:
+    for kind in ("cat", "dog"):
+        (tmp_path / "new" / kind).mkdir(parents=True)
+        for number in range(40, 52):
+            draw(kind, number, (48, 48)).save(tmp_path / "new" / kind / f"{number}.png")
+    shutil.copy(tmp_path / "new" / "cat" / "45.png", tmp_path / "new" / "dog" / "twin.png")
+    if not read_anew:
+        ffe.extract(tmp_path / "new", tmp_path / "new.h5", backbone="fake")
+    out = tmp_path / "wrong.csv"
+    asked = ["suggest", str(fake_bundle), str(tmp_path / ("new" if read_anew else "new.h5")), "--wrong", "-o", str(out)]
+    answer = CliRunner().invoke(cli, asked)
+    assert answer.exit_code == 0, answer.output
+    assert "1 photo stands in more than one class ('cat/45.png' (cat) and 'dog/twin.png' (dog)); look for" in answer.stderr
+    first = read(out)[0]
+    assert (first["path"].endswith("new/dog/twin.png"), first["label"], first["guess"]) == (True, "dog", "cat")
+    assert answer.stdout.splitlines()[1].startswith("  dog/twin.png: dog, rather cat (")
+
+
 def test_what_is_refused(files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "wrong.csv"
     with pytest.raises(SourceError, match="have no labels; give one folder per class"):
@@ -143,7 +162,7 @@ def test_what_is_refused(files: dict[str, Path], tmp_path: Path, monkeypatch: py
         ffe.wrong_labels(files["anonymous"], write(tmp_path / "alone.h5", 3, [*([0, 1] * 9), 2]), out)
     with pytest.raises(ModelMismatchError, match="has the class 'fox', which the model"):
         ffe.wrong_labels(files["model"], write(tmp_path / "fox.h5", 3, [0, 1] * 3, ("cat", "fox")), out)
-    monkeypatch.setattr("ffe.labelling.judged.find_label_errors", lambda probabilities, labels: None)
+    monkeypatch.setattr("ffe.labelling.judged.find_label_errors", lambda *given: None)
     with pytest.raises(DataError, match="The answers are too unclear to tell which labels are wrong"):
         ffe.wrong_labels(files["model"], files["other"], out)
     assert not out.exists()

@@ -63,3 +63,20 @@ def test_the_other_class_is_to_be_likely_and_far_ahead() -> None:
     issues = find_label_errors(least, np.asarray([0, 1, 1, 1, 0]))
     assert issues is not None
     assert [issue.row for issue in issues] == [0, 3]
+
+
+def test_of_a_photo_with_several_labels_all_but_the_likeliest_come_first() -> None:
+    """Photo 5 is labelled 0, 1 and 1, photo 3 twice 0, photo 2 has an answer of even chances, photo 9 is doubted for itself."""
+    of_one = np.asarray([0.45, 0.45, 0.45, 0.2, 0.2, 0.5, 0.5, 0.95, 0.8, 0.1])
+    labels, photos = np.asarray([0, 1, 1, 0, 0, 1, 0, 0, 1, 0]), np.asarray([5, 5, 5, 3, 3, 2, 2, 9, 8, 7])
+    probabilities = np.stack([1 - of_one, of_one], axis=1)
+    found, alone = find_label_errors(probabilities, labels, photos), find_label_errors(probabilities, labels)
+    assert found is not None
+    assert alone is not None
+    assert [(issue.row, issue.given, issue.suggested, issue.probability_suggested) for issue in found] == [
+        (1, 1, 0, 0.55),
+        (2, 1, 0, 0.55),
+        (5, 1, 0, 0.5),
+        (7, 0, 1, 0.95),
+    ]
+    assert [issue.row for issue in alone] == [7]
