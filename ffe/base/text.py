@@ -122,7 +122,8 @@ def no_formula(text: str) -> str:
     return text
 
 
-REPLACE = "choose another output, or replace it with --overwrite"
+OVERWRITE = "--overwrite (in Python overwrite=True)"
+REPLACE = f"choose another output, or replace it with {OVERWRITE}"
 
 
 def overwrite_refusal(path: str | os.PathLike[str], what: str, *, overwrite: bool) -> str | None:

@@ -17,7 +17,7 @@ from ffe.base.columns import joined
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import collector_paused
-from ffe.base.text import REPLACE, counted, none_could
+from ffe.base.text import OVERWRITE, REPLACE, counted, none_could
 from ffe.base.urls import is_url
 from ffe.dataset.class_checks import check_readable
 from ffe.dataset.held_images import held_images
@@ -40,7 +40,7 @@ from ffe.store.writer import write_store
 
 log = logging.getLogger("ffe")
 
-_OTHER_SHARD = "choose another output, delete the shards that were made otherwise, or replace all of them with --overwrite"
+_OTHER_SHARD = f"choose another output, delete the shards that were made otherwise, or replace all of them with {OVERWRITE}"
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ def refuse_mass_loss(job: Job, held: HeldImages, gone: Sequence[int]) -> None:
     lost += [f"{lost_of_class[name]:,} of {of_class[name]:,} of {name}" for name in worst]
     raise SourceError(
         f"{len(gone):,} of {counted(len(held.paths), 'image')} in '{job.output}' are gone from '{job.options.source}': "
-        f"{few(lost, 5)}. See whether a disk or a link is missing; if they are gone for good, run the same command with --prune."
+        f"{few(lost, 5)}. See whether a disk or a link is missing; if they are gone for good, run the same command with --prune "
+        "(in Python prune=True)."
     )
 
 

@@ -14,7 +14,7 @@ import h5py
 
 from ffe.base.digests import path_digest
 from ffe.base.shard_names import MOST_SHARDS, shard_path, shards_beside
-from ffe.base.text import counted
+from ffe.base.text import REPLACE, counted
 from ffe.errors import SpecError, StoreError
 from ffe.store.journal_records import has_rows
 from ffe.store.virtual import read_parts
@@ -49,7 +49,7 @@ def choose_shards(output: Path, asked: int | None, *, overwrite: bool) -> int:
         if there == 1:
             raise StoreError(
                 f"'{output}' is one file, or an unfinished run makes one, and --shards asks for {count}; leave --shards out, "
-                "choose another output, or replace it with --overwrite."
+                f"{REPLACE}."
             )
         raise StoreError(
             f"'{output}' is in {counted(there, 'shard')}, and --shards asks for {count}; leave --shards out, choose another "

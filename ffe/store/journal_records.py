@@ -15,6 +15,7 @@ from ffe.base.feature_layout import FeatureLayout
 from ffe.base.file_access import unopened
 from ffe.base.openvino_ir import IrModel, read_ir
 from ffe.base.system import taken_disk
+from ffe.base.text import OVERWRITE
 from ffe.errors import SpecError, StaleStoreError, StoreError
 from ffe.specs import ExtractSpec, spec_differences
 from ffe.store.journal_folder import DRAFT, MODEL, journal_folder
@@ -73,7 +74,7 @@ def check_same_spec(output: Path, record: Record, asked: ExtractSpec) -> None:
         differences = "; ".join(spec_differences(record.spec, asked))
         raise StaleStoreError(
             f"An unfinished run for '{output}' made other features ({differences}); "
-            "use the options of that run, another output, or --overwrite."
+            f"use the options of that run, another output, or {OVERWRITE}."
         )
 
 

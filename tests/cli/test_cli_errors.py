@@ -74,7 +74,7 @@ def _output_with_another_spec(pictures: Path, bundle: Path, here: Path) -> tuple
     output = _features(pictures, here, cat=3, dog=3)
     return ("extract", here / "photos", "-o", output, "--backbone", "fake", "--size", 48), (
         f"'{output}' holds other features than these (preprocess.size: stored 32x32, asked 48x48); "
-        "choose another output, or replace it with --overwrite."
+        "choose another output, or replace it with --overwrite (in Python overwrite=True)."
     )
 
 

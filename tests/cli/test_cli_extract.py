@@ -124,7 +124,7 @@ def test_overwrite_replaces_other_features(source: Path, tmp_path: Path) -> None
     assert refused.stdout == ""
     assert refused.stderr.startswith("ffe: ")
     assert "holds other features than these (preprocess.size: stored 32x32, asked 40x40)" in refused.stderr
-    assert "replace it with --overwrite" in refused.stderr
+    assert "replace it with --overwrite (in Python overwrite=True)." in refused.stderr
     assert CliRunner().invoke(cli, [*base, "--size", "40", "--overwrite"]).exit_code == 0
 
 

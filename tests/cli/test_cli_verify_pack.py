@@ -115,7 +115,8 @@ def test_pack(features: Path, tmp_path: Path) -> None:
     value = json.loads(result.stdout)
     assert (value["rows"], value["virtual"], value["files"], value["duplicates"]) == (40, True, 1, 0)
     assert _run("pack", features, "-o", tmp_path / "v.h5").stderr == (
-        f"ffe: '{tmp_path / 'v.h5'}' exists and is a feature file; choose another output, or replace it with --overwrite.\n"
+        f"ffe: '{tmp_path / 'v.h5'}' exists and is a feature file; choose another output, or replace it with "
+        "--overwrite (in Python overwrite=True).\n"
     )
     assert _run("pack", features, "-o", tmp_path / "v.h5", "--overwrite", "--virtual").stdout.endswith(
         ", virtual: keep the files beside it\n"

@@ -59,7 +59,9 @@ def refused(command: str, output: str, error: type[FfeError], message: str, *, o
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_model_stays(here: Path, command: str) -> None:
-    message = "'m.ffe' exists and is a model file; choose another output, or replace it with --overwrite."
+    message = (
+        "'m.ffe' exists and is a model file; choose another output, or replace it with --overwrite (in Python overwrite=True)."
+    )
     refused(command, "m.ffe", BundleError, message)
 
 
@@ -72,7 +74,7 @@ def test_what_is_not_ours_stays_in_any_case(here: Path, command: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_empty_file_is_replaced_where_asked(here: Path, command: str) -> None:
     (here / "e.ffe").touch()
-    message = "'e.ffe' exists and is empty; choose another output, or replace it with --overwrite."
+    message = "'e.ffe' exists and is empty; choose another output, or replace it with --overwrite (in Python overwrite=True)."
     refused(command, "e.ffe", BundleError, message)
 
 
@@ -113,7 +115,10 @@ def test_features_by_the_same_rule(here: Path) -> None:
     shutil.copy("f.h5", "g.h5")
     with pytest.raises(StoreError) as raised:
         ffe.pack(["f.h5"], "g.h5")
-    assert str(raised.value) == "'g.h5' exists and is a feature file; choose another output, or replace it with --overwrite."
+    assert (
+        str(raised.value) == "'g.h5' exists and is a feature file; choose another output, or replace it with --overwrite "
+        "(in Python overwrite=True)."
+    )
     (here / "notes").write_text("mine")
     for overwrite in (False, True):
         with pytest.raises(StoreError, match=r"'notes' exists and is no feature file, so it is not replaced"):

@@ -417,7 +417,10 @@ def test_outputs_that_cannot_be_are_refused(features: Path, tmp_path: Path, monk
         place = tmp_path / f"again{kind.suffix}"
         first = export_features(features, place)
         before = place.read_bytes()
-        assert refused(place) == f"'{place}' exists and is a table; choose another output, or replace it with --overwrite."
+        assert (
+            refused(place) == f"'{place}' exists and is a table; choose another output, or replace it with --overwrite "
+            "(in Python overwrite=True)."
+        )
         assert export_features(features, place, overwrite=True) == first
         assert place.read_bytes() == before, name  # the same file, the same bytes
     assert first.to_json()["about"] is None

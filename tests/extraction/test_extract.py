@@ -186,7 +186,8 @@ def test_other_spec_is_refused_until_overwrite(source: Path, output: Path) -> No
     data = output.read_bytes()
     sentence = (
         r"features\.h5' holds other features than these \(preprocess\.size: stored 32x32, asked 48x40; "
-        r"dtype: stored float32, asked float16\); choose another output, or replace it with --overwrite\."
+        r"dtype: stored float32, asked float16\); choose another output, or replace it with "
+        r"--overwrite \(in Python overwrite=True\)\."
     )
     with pytest.raises(StaleStoreError, match=sentence):
         run(source, output, size=(48, 40), dtype="float16")

@@ -14,7 +14,10 @@ from ffe.extraction.estimate import dry_run
 from ffe.extraction.run import extract
 from ffe.store.reader import FeatureStore
 
-ADVICE = ". See whether a disk or a link is missing; if they are gone for good, run the same command with --prune."
+ADVICE = (
+    ". See whether a disk or a link is missing; if they are gone for good, run the same command with --prune "
+    "(in Python prune=True)."
+)
 
 
 @pytest.fixture

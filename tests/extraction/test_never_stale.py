@@ -114,7 +114,7 @@ def test_a_file_of_other_features(pictures: Path, tmp_path: Path, weights: dict[
     before = output.read_bytes()
     sentence = (
         rf"'.*f\.h5' holds other features than these \({difference}\); "
-        r"choose another output, or replace it with --overwrite\."
+        r"choose another output, or replace it with --overwrite \(in Python overwrite=True\)\."
     )
     wish = options(weights, **asked)
     for attempt in (extract, dry_run):
@@ -139,7 +139,7 @@ def test_an_unfinished_run_for_other_features(pictures: Path, tmp_path: Path, we
     journal.close()
     sentence = (
         rf"An unfinished run for '.*f\.h5' made other features \({difference}\); "
-        r"use the options of that run, another output, or --overwrite\."
+        r"use the options of that run, another output, or --overwrite \(in Python overwrite=True\)\."
     )
     for attempt in (extract, dry_run):
         with pytest.raises(StaleStoreError) as caught:

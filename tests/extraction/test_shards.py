@@ -294,7 +294,7 @@ def test_a_shard_of_another_run(here: Path, photos: Path, tmp_path: Path) -> Non
         run(photos, here)
     assert str(caught.value) == (
         f"'{third}' holds other features than these (preprocess.size: stored 48x48, asked 32x32); choose another output, "
-        "delete the shards that were made otherwise, or replace all of them with --overwrite."
+        "delete the shards that were made otherwise, or replace all of them with --overwrite (in Python overwrite=True)."
     )
     draw_folder(tmp_path / "others", 30, (44, 44))  # the same spec, and the same names
     run(tmp_path / "others", tmp_path / "others.h5", shards=COUNT)
@@ -362,7 +362,7 @@ def test_another_number_of_shards_is_refused(here: Path, photos: Path) -> None:
         run(photos, here.with_name("whole.h5"), shards=4)
     assert str(caught.value) == (
         f"'{here.with_name('whole.h5')}' is one file, or an unfinished run makes one, and --shards asks for 4; "
-        "leave --shards out, choose another output, or replace it with --overwrite."
+        "leave --shards out, choose another output, or replace it with --overwrite (in Python overwrite=True)."
     )
     here.unlink()
     for options in ({"shards": 8}, {"shards": 1}, {"shards": 8, "overwrite": True}):
@@ -412,7 +412,7 @@ def test_losses_are_looked_at_for_all_shards_together(own: Path, tmp_path: Path)
             call(own, output)  # type: ignore[operator]
         assert str(caught.value) == (
             f"3 of 63 images in '{output}' are gone from '{own}': 3 of 3 of 'bird'. See whether a disk or a link is missing; "
-            "if they are gone for good, run the same command with --prune."
+            "if they are gone for good, run the same command with --prune (in Python prune=True)."
         )
     assert state(tmp_path) == before
     for i in range(3):

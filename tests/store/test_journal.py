@@ -388,7 +388,7 @@ def test_rows_of_another_spec_are_refused(output: Path) -> None:
     other = replace(SPEC, preprocess=PreprocessSpec((64, 64), "none"))
     sentence = (
         r"An unfinished run for '.*features\.h5' made other features \(preprocess\.size: stored 32x32, asked 64x64\); "
-        r"use the options of that run, another output, or --overwrite\."
+        r"use the options of that run, another output, or --overwrite \(in Python overwrite=True\)\."
     )
     with pytest.raises(StaleStoreError, match=sentence):
         Journal(output, other)

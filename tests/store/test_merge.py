@@ -146,7 +146,7 @@ def test_files_that_contradict_each_other_are_refused(here: Path, photos: Path, 
 def test_an_existing_output_is_kept(here: Path) -> None:
     with pytest.raises(StoreError) as caught:
         pack([here / "a.h5"], here / "b.h5")
-    said = "exists and is a feature file; choose another output, or replace it with --overwrite."
+    said = "exists and is a feature file; choose another output, or replace it with --overwrite (in Python overwrite=True)."
     assert str(caught.value) == f"'{here / 'b.h5'}' {said}"
     (here / "text.h5").write_text("text")
     with pytest.raises(StoreError, match="exists and is no feature file, so it is not replaced"):
