@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -113,8 +114,10 @@ class _Commands(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except (KeyboardInterrupt, Exception) as error:
-            if ctx.obj.get("debug") or (isinstance(error, OSError) and (error.errno == errno.EPIPE or error.filename == ANSWERS)):
+            if isinstance(error, OSError) and (error.errno == errno.EPIPE or error.filename == ANSWERS):
                 raise
+            if ctx.obj.get("debug"):
+                traceback.print_exception(error)
             message, code = _sentence(error, ctx.invoked_subcommand or "")
             click.echo(f"ffe: {plain(message, _LONGEST_MESSAGE)}", err=True)  # names in it may hold anything
             ctx.exit(code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 from ffe._version import __version__
 from ffe.cli import COMMANDS, cli
 from ffe.cli.examples import EXAMPLES
+from ffe.errors import StoreError
 from ffe.extraction.run import extract
 
 
@@ -273,15 +275,25 @@ def test_an_error_of_the_system_is_code_3_with_its_file(monkeypatch: pytest.Monk
     assert result.stderr == f"ffe: The file 'f.h5' cannot be written: {full}\n"
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError("division"), OSError(28, "full"), KeyError("k")], ids=repr)
-def test_debug_lets_the_exception_through(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ZeroDivisionError("division"), 70),
+        (OSError(28, "full"), 3),
+        (KeyError("k"), 70),
+        (StoreError("There is no file."), 3),
+        (KeyboardInterrupt(), 130),
+    ],
+    ids=repr,
+)
+def test_debug_shows_the_traceback_and_changes_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
     _raising(monkeypatch, error)
-    assert _run("evaluate", "m.ffe", "f.h5", "--debug").exception is error
-
-
-def test_debug_shows_refusals_too(tmp_path: Path) -> None:
-    result = _run("info", tmp_path / "none.h5", "--debug")
-    assert type(result.exception).__name__ == "StoreError"
+    plain, shown = _run("evaluate", "m.ffe", "f.h5"), _run("evaluate", "m.ffe", "f.h5", "--debug")
+    assert (plain.exit_code, shown.exit_code, plain.stdout, shown.stdout) == (code, code, "", "")
+    assert shown.stderr.startswith("Traceback (most recent call last):\n")
+    assert shown.stderr.endswith(f"{''.join(traceback.format_exception_only(error))}{plain.stderr}")
 
 
 def test_version_and_help() -> None:
