@@ -18,7 +18,7 @@ CAUSES = {"copies": "the same file", "re-encoded": "saved again or resized", "ne
 METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "log_loss": "log loss"}
 
 FITTED_ON_ALL = "all photos, those of the test too, after the test; the scores are those of the head before"
-TIED = " 1: the one chosen; 1=: no different by more than chance from what scored highest."
+TIED = " 1: the one chosen; 1=: no different by more than chance from what scored highest, the least log loss first."
 
 _COLUMNS = 100
 _NARROWEST = 12  # that a column is made for the sake of the others

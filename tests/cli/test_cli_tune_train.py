@@ -161,7 +161,7 @@ def test_tune_prints_the_winner_its_score_and_the_next_command(fake_store: Path,
     text = _run("info", model).stdout  # all the rest
     assert (
         "\n4 trials (--json has all). Spread: deviation over the folds; fit: one fit; size: the head alone. "
-        "1: the one chosen; 1=: no different by more than chance from what scored highest.\n"
+        "1: the one chosen; 1=: no different by more than chance from what scored highest, the least log loss first.\n"
     ) in text
     assert "\nanswers      calibration error " in text
     assert "\nFirst two heads: no real difference between " in text
