@@ -259,6 +259,13 @@ def test_probabilities_that_are_kept_as_they_are(full_page: Page) -> None:
     assert "as they are Answering only when sure" in text
     nearly = check_whole(render(replace(full_page, calibration=replace(full_page.calibration, factor=1.02)))).text
     assert "by 1.02, the number with the least log loss: it changes next to nothing, so the chart shows only the prob" in nearly
+    risen = replace(full_page.calibration, error_after=0.09)
+    text_risen = check_whole(render(replace(full_page, calibration=risen))).text
+    assert "8.0 % before, and 9.0 % after multiplying the scores by 1.5, the number with the least log loss. The" in text_risen
+    sentence = "error rises although the log loss falls, from 0.5 to 0.4: it is the rougher measure, taken in 15 bins, so the"
+    hardly = replace(full_page.calibration, error_after=0.0801)  # as shown, it is the same
+    shown = [text_risen, nearly, check_whole(render(replace(full_page, calibration=hardly))).text]
+    assert [sentence in one for one in shown] == [True, False, False]
     both = "before after Answering only when sure"
     assert [both in shown for shown in (text, nearly, check_whole(render(full_page)).text)] == [False, False, True]
 
