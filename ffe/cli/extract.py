@@ -102,6 +102,8 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
             if summary.seconds - busy > max(1.0, _NOTED * summary.seconds):
                 took += f" in the {duration_text(busy)} of computing"
         rows = rows_text(summary.rows, summary.images, summary.views)
+        if summary.copies:
+            rows += f" ({counted(summary.copies, 'copy of another', 'copies of others')})"
         click.echo(f"{output}: {rows}, {summary.computed:,} computed, {summary.skipped:,} skipped, in {took}")
         if summary.changes.new < summary.images:
             counts = ("unchanged", "new", "changed", "removed", "renamed")

@@ -190,6 +190,7 @@ class Outcome:
     counts: Sequence[int]  # views of each
     unread: list[Skipped]  # the files that gave no row, sorted by path
     failed: dict[int, Skipped]  # those of them that are records, by position
+    copies: int  # images that are the same file as one before them
 
     @property
     def rows(self) -> int:
@@ -205,7 +206,7 @@ def settle(plan: Plan, rows: Mapping[int, Row], skipped: dict[int, Skipped]) -> 
             rows.put(i, row.sha256, row.phash, row.stat)
     else:
         rows = plan.known.rows
-    return Outcome(plan, *_table(plan.job, rows, skipped), skipped)
+    return Outcome(plan, *_table(plan.job, rows, skipped), skipped, rows.copies if isinstance(rows, FoundRows) else 0)
 
 
 @collector_paused()

@@ -40,6 +40,7 @@ class ExtractSummary:
         output: the feature file.
         rows: rows that it holds now, those of views too.
         images: that it holds now.
+        copies: images that are the same file as another one, whose features they have.
         classes: their names; empty = no image has a label.
         views: that it holds of each image that trains; None = there are none.
         computed: images, and views, that went through the backbone in this run.
@@ -61,6 +62,7 @@ class ExtractSummary:
     output: Path
     rows: int
     images: int
+    copies: int
     classes: tuple[str, ...]
     views: ViewsSpec | None
     computed: int
@@ -317,6 +319,7 @@ def _finish(job: Job, outcomes: Sequence[Outcome], computed: Sequence[Computed],
         output=job.output,
         rows=sum(one.rows for one in outcomes),
         images=sum(len(one.images) for one in outcomes),
+        copies=sum(one.copies for one in outcomes),
         classes=tuple(job.found.class_names),
         views=job.views,
         computed=count,

@@ -44,6 +44,7 @@ def test_json_is_one_object_and_all_of_stdout(source: Path, tmp_path: Path) -> N
         "output": str(output),
         "rows": 10,
         "images": 10,
+        "copies": 0,
         "classes": ["cat", "dog"],
         "views": None,
         "computed": 10,
@@ -156,6 +157,18 @@ def test_what_it_takes_is_said_before_it_starts(source: Path, tmp_path: Path, mo
     first, second = extracted(source, tmp_path).stderr.splitlines()[:2]
     assert first == "12 files: 0 to compute, 11 copied from the file, 1 skipped so far"
     assert re.fullmatch(rf"{tmp_path}/f\.h5: \d+\.\d KiB, nothing to write; .* free", second)
+
+
+def test_copies_are_counted_so_that_the_numbers_add_up(source: Path, tmp_path: Path) -> None:
+    shutil.copy(source / "cat" / "cat_000.png", source / "cat" / "twin.png")
+    assert extracted(source, tmp_path).stdout.startswith(
+        f"{tmp_path}/f.h5: 11 rows (1 copy of another), 10 computed, 1 skipped, in "
+    )
+    for name in ("a", "b"):
+        shutil.copy(source / "dog" / "dog_000.png", source / "dog" / f"{name}.png")
+    assert extracted(source, tmp_path).stdout.startswith(f"{tmp_path}/f.h5: 13 rows (3 copies of others), 0 computed, 1 sk")
+    shown = extracted(source, tmp_path, "-o", str(tmp_path / "views.h5"), "--views", "2", "--augment", "flip,rotate=9").stdout
+    assert f"{tmp_path}/views.h5: 39 rows: 13 images with 2 views each (3 copies of others), 30 computed, 1 skipped" in shown
 
 
 def test_what_changed_is_said_afterwards(source: Path, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_equal_content_is_computed_once(source: Path, output: Path) -> None:
     for name in ("a", "b", "c"):
         shutil.copy(source / "cat" / "cat_000.png", source / "dog" / f"copy_{name}.png")
     summary = run(source, output, batch_size=2, workers=4)
-    assert (summary.rows, summary.computed) == (15, 12)
+    assert (summary.rows, summary.computed, summary.copies) == (15, 12, 3)
     assert table(output) == expected_table(source)
 
 
