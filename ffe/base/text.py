@@ -92,13 +92,15 @@ _FORMATS = {
     "model": (".ffe", "ffe's own format", _OTHERS - {".ffe"} | {".hdf5"}),
     "report": (".html", "HTML", _OTHERS - {".html"}),
     "table of answers": (".csv", "CSV", _OTHERS - {".csv"}),
+    "output": ("", "a folder", _OTHERS),
 }
 
 
 def suffix_refusal(path: str | os.PathLike[str], what: str) -> str | None:
     """Return what to say of an output whose ending is that of another format; None = it may stay, as any unknown one.
 
-    ``what``: ``features``, ``model``, ``report`` or ``table of answers``; of anything else nothing is known.
+    ``what``: ``features``, ``model``, ``report``, ``table of answers``, or ``output`` for a folder; of anything else nothing is
+    known.
     """
     stem, suffix = os.path.splitext(os.fspath(path))
     right, called, wrong = _FORMATS.get(what, ("", "", set()))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ffe.base.text import bytes_text, counted
+from ffe.base.text import bytes_text, counted, suffix_refusal
 from ffe.cli.predict import prediction_text
 from ffe.cli.progress import ExtractProgress, TrialsProgress
 from ffe.cli.tune import print_result
@@ -35,6 +35,8 @@ def command(output: str) -> None:
     pictures, features, model, new, report, marker = (folder / name for name in names)
     if folder.exists() and not folder.is_dir():
         raise SourceError(f"'{folder}' is a file; name a folder with --output.")
+    if not folder.exists() and (refusal := suffix_refusal(folder, "output")) is not None:
+        raise SourceError(refusal)
     if folder.is_dir() and any(folder.iterdir()) and not marker.exists():
         raise SourceError(f"The folder '{folder}' has files that are not the demo's; name a new folder with --output.")
     folder.mkdir(parents=True, exist_ok=True)

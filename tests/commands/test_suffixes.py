@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from ffe import pack
 from ffe.base.atomic import copy_file
@@ -16,6 +17,7 @@ from ffe.base.output_file import check_output as check_report
 from ffe.base.output_file import write_output
 from ffe.bundle.build import check_place
 from ffe.bundle.io import Bundle
+from ffe.cli import cli
 from ffe.errors import BundleError, ReportError, StoreError
 from ffe.extraction.request import check_output
 from ffe.report.predictions_csv import check_answers
@@ -48,6 +50,17 @@ def test_a_table_of_answers(tmp_path: Path, suffix: str) -> None:
     sentence = f"The table of answers is written as CSV, not as '{ending}'; name the output '{stem}.csv'."
     with pytest.raises(ReportError, match=f"^{re.escape(sentence)}$"):
         check_answers(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".HTML", ".ffe"])
+@pytest.mark.parametrize("command", ["compare", "bakeoff --backbones fake,mobilenet", "demo"])
+def test_a_folder(pictures: Path, tmp_path: Path, command: str, suffix: str) -> None:
+    name, *options = command.split()
+    source = [] if name == "demo" else [str(pictures)]
+    result = CliRunner().invoke(cli, [name, *source, *options, "-o", str(tmp_path / f"o{suffix}")])
+    sentence = f"The output is written as a folder, not as '{suffix}'; name the output '{tmp_path / 'o'}'."
+    assert (result.exit_code, result.stdout, result.stderr) == (3, "", f"ffe: {sentence}\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["f", "f.hdf5", "f.hdf", "f.features"])
