@@ -39,7 +39,7 @@ def command(model: str, data: str, answers: bool, as_json: bool, **options: Any)
     with ExtractProgress() as progress:
         result = evaluate(model, data, progress=progress, **options)
     if result.skipped:
-        was = counted(result.skipped, "image was", "images were")
+        was = counted(result.skipped, "file was", "files were")
         click.echo(f"{was} left out ({few(quoted(map(plain, result.skipped_files)))}): no label, or not readable", err=True)
     if as_json:
         print_json(result.to_json(answers=answers))

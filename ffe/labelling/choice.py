@@ -133,10 +133,11 @@ class Choice:
 
     def _refuse(self) -> None:
         """Say why there is nothing to choose from."""
+        if self.known:
+            readable = " that can be read" if self.skipped else ""
+            raise DataError(f"The model knows every photo of '{self._source}'{readable} already; give it others to choose from.")
         if self.skipped:
             raise DataError(f"None of the photos without a label in '{self._source}' can be read; check that it holds pictures.")
-        if self.known:
-            raise DataError(f"The model knows every photo of '{self._source}' already; give it others to choose from.")
         raise DataError(
             f"Every photo of '{self._source}' has a label, by its folder or its list; give photos without labels, "
             "in one folder. Labels that may be wrong are found with --wrong."
@@ -161,7 +162,7 @@ class Choice:
             are = "photo is" if len(gone) == 1 else "photos are"
             log.warning("%d %s not where extraction read from (%s); the list names the old place", len(gone), are, _few(gone))
         if self.skipped:
-            log.warning("%s could not be read (%s)", counted(len(self.skipped), "photo"), _few(self.skipped))
+            log.warning("%s could not be read (%s)", counted(len(self.skipped), "file"), _few(self.skipped))
         rows = (("", no_formula(one.guess), f"{one.probability:.4f}", f"{one.uncertainty:.4f}") for one in images)
         write_list(place, HEADER, files, rows)
         return SuggestResult(

@@ -185,7 +185,7 @@ def _written(
         for one in issues
     )
     if skipped:
-        was = "photo was" if len(skipped) == 1 else "photos were"
+        was = "file was" if len(skipped) == 1 else "files were"
         log.warning("%d %s not judged, for want of a label or of a picture (%s)", len(skipped), was, few(quoted(skipped)))
     first = [int(rows[one.row]) for one in issues]
     rest = sorted(set(range(len(files))) - set(first), key=lambda row: str(files[row]))

@@ -184,7 +184,7 @@ def test_evaluate_takes_a_folder_and_says_what_it_left_out(fake_bundle: Path, ca
     result = _run("evaluate", fake_bundle, tmp_path / "new", "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["n"] == 2
-    assert "1 image was left out ('cat/bad.png'): no label, or not readable\n" in result.stderr
+    assert "1 file was left out ('cat/bad.png'): no label, or not readable\n" in result.stderr
     assert json.loads(result.stdout)["skipped_files"] == ["cat/bad.png"]
     (tmp_path / "new" / "cat" / cat.name).unlink()
     lost = _run("evaluate", fake_bundle, tmp_path / "new")

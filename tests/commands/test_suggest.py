@@ -58,7 +58,7 @@ def test_photos_and_their_features_give_the_same_list(
     found = ffe.suggest(fake_bundle, unlabelled, tmp_path / "next.csv", count=8)
     assert (found.considered, found.known, found.copies, found.labelled) == (30, 1, 1, 0)
     assert found.skipped == ("broken.png",)
-    assert "1 photo could not be read ('broken.png')" in caplog.text
+    assert "1 file could not be read ('broken.png')" in caplog.text
     rows = read(tmp_path / "next.csv")
     assert list(rows[0]) == ["path", "label", "guess", "probability", "uncertainty"]
     assert len(rows) == len(found.images) == 8
@@ -121,6 +121,8 @@ def test_what_there_is_nothing_to_choose_from(
     with pytest.raises(DataError, match=r"The model knows every photo of '.*flat' already; give it others"):
         ffe.suggest(fake_bundle, flat, tmp_path / "a.csv")
     shutil.copy(unlabelled / "broken.png", flat)
+    with pytest.raises(DataError, match=r"The model knows every photo of '.*flat' that can be read already; give it others"):
+        ffe.suggest(fake_bundle, flat, tmp_path / "a.csv")
     (flat / "dog_001.png").unlink()
     with pytest.raises(DataError, match="None of the photos without a label in"):
         ffe.suggest(fake_bundle, flat, tmp_path / "a.csv")

@@ -129,7 +129,7 @@ def test_photos_that_the_model_does_not_know_are_read_and_others_need_features(
     )
     assert answer.exit_code == 0, answer.output
     assert "probably wrong, of 24 photos" in answer.output
-    assert "1 photo was not judged, for want of a label or of a picture ('cat/broken.png')" in answer.output
+    assert "1 file was not judged, for want of a label or of a picture ('cat/broken.png')" in answer.output
     assert len(read(tmp_path / "wrong.csv")) == 25
 
 

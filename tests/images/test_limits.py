@@ -71,7 +71,7 @@ def test_prediction_and_evaluation_refuse_what_is_larger(source: Path, fake_bund
     assert {name: error for name, error in errors.items() if error} == {"wide.jpg": WIDE[1], "heavy.png": HEAVY[1]}
     result = run("evaluate", fake_bundle, source, "--json", *TIGHT)
     assert json.loads(result.stdout)["n"] == 10
-    assert "2 images were left out ('cat/wide.jpg' and 'dog/heavy.png'): no label, or not readable\n" in result.stderr
+    assert "2 files were left out ('cat/wide.jpg' and 'dog/heavy.png'): no label, or not readable\n" in result.stderr
 
 
 def test_python_takes_the_same_limits(source: Path, fake_bundle: Path, tmp_path: Path) -> None:
