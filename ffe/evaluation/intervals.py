@@ -90,8 +90,10 @@ def share_intervals(samples: np.ndarray, shares: np.ndarray, rows: np.ndarray, g
     that of the resamples, samples (B, M), does, at most as all: the effective sample size of Korn and Graubard 1998
     (Survey Methodology 24, 193), here with Wilson's interval, as Franco et al. 2019 recommend,
     https://pmc.ncbi.nlm.nih.gov/articles/PMC6690503. So an end is 0 or 1 only where the share is, as that of a percentile
-    interval is not: many resamples leave out the few rows that were wrong. Where all resamples agree on 0 or 1, groups
-    count; where they agree on another share, nothing can be told: (0, 1). None: there were no rows (NaN).
+    interval is not: many resamples leave out the few rows that were wrong. Where all resamples agree, groups count; of a
+    single one, on another share than 0 or 1, nothing can be told: (0, 1). None: there were no rows (NaN).
+
+    Their factor for few groups is left out: of fewer than about ten groups that differ, an interval is too short.
     """
     result: list[Interval | None] = []
     for values, share, n, g in zip(samples.T, shares.tolist(), rows.tolist(), groups.tolist(), strict=True):
@@ -103,7 +105,7 @@ def share_intervals(samples: np.ndarray, shares: np.ndarray, rows: np.ndarray, g
         elif drawn.min() < drawn.max():
             result.append(wilson(share, min(n, share * (1 - share) / drawn.var(dtype=np.float64))))
         else:
-            result.append(wilson(share, g) if share in (0, 1) else (0.0, 1.0))
+            result.append(wilson(share, g) if g > 1 or share in (0, 1) else (0.0, 1.0))
     return result
 
 

@@ -72,6 +72,8 @@ def test_accuracies_of_the_same_photos_are_wilsons_and_photos_of_groups_that_are
     assert (alone, together[0]) == ([wilson(1.0, 30), wilson(0.8, 30)], wilson(1.0, 5))
     assert together[1] == pytest.approx(wilson(0.8, 5), abs=0.01)
     assert accuracy_intervals(right[1:], np.arange(30) % 5) == alone[1:]  # mixed evenly: as many as there are, and no more
+    right[1, 5] = True
+    assert accuracy_intervals(right[1:], np.arange(30) % 5)[0] == pytest.approx(wilson(25 / 30, 5))  # alike: groups count
 
 
 @pytest.mark.parametrize("wrong", [1, 39])
