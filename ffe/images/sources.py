@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import cast
 
@@ -314,7 +314,7 @@ def image_at(source: str | os.PathLike[str], path: str) -> ImageFile:
 def images_at(source: str | os.PathLike[str]) -> FileOf:
     """Return what ``image_at`` is for many images of one source, of which it looks only once what it is."""
     place = os.fspath(local_file(source))
-    root = root_of(place)
+    root = cache(partial(root_of, place))  # of URLs in a list nobody asks for it
 
     def found(path: str) -> ImageFile:
         path = os.fspath(local_file(path))
@@ -327,10 +327,10 @@ def images_at(source: str | os.PathLike[str]) -> FileOf:
                 signed = next((shard.path for shard in each if shard.name == name), None)
                 path = url_below(folder_of(place), path) if signed is None else f"{signed}{mark}{member}"
             else:
-                path = url_below(root, path)
+                path = url_below(root(), path)
         if is_url(path):
             return (member_at(path) if MARK in path else None) or object_at(path)
-        file = on_disk(Path(root) / path)
+        file = on_disk(Path(root()) / path)
         return (member_at(str(file)) if MARK in path else None) or file
 
     return found
