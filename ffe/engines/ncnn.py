@@ -23,7 +23,6 @@ from ffe.errors import EngineError, one_line
 
 BATCH_SIZE = 8
 _BESIDE = 4  # images that share the weights of a convolution; of more, the products are the limit again
-_TILE = 4  # places that ncnn's Winograd convolutions compute at once, per side
 
 
 class NcnnEngine(Engine):
@@ -68,7 +67,7 @@ class NcnnEngine(Engine):
         grids = [np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) for image in images]
         for part, net in self._parts:
             if part.together:
-                beside, places = _beside(grids)
+                beside, places = _beside(grids, part.tile)
                 found = _computed(part, net, beside)
                 grids = [found[place] for place in places]
             else:
@@ -79,7 +78,7 @@ class NcnnEngine(Engine):
         return rows
 
 
-def _beside(grids: Sequence[np.ndarray]) -> tuple[np.ndarray, list[tuple[slice, ...]]]:
+def _beside(grids: Sequence[np.ndarray], tile: int) -> tuple[np.ndarray, list[tuple[slice, ...]]]:
     """Return float32 grids (c, h, w) as one, and where each lies in it: all begin with a tile, and zeros are between them.
 
     They lie along their longer side: by the shorter one ncnn chooses how to compute.
@@ -87,7 +86,7 @@ def _beside(grids: Sequence[np.ndarray]) -> tuple[np.ndarray, list[tuple[slice, 
     shape = list(grids[0].shape)
     axis = 1 if shape[1] > shape[2] else 2
     long = shape[axis]
-    pitch = (long // _TILE + 1) * _TILE
+    pitch = (long // tile + 1) * tile
     places = [(slice(None),) * axis + (slice(i * pitch, i * pitch + long),) for i in range(len(grids))]
     shape[axis] = places[-1][axis].stop
     beside = np.zeros(shape, np.float32)
@@ -128,6 +127,7 @@ def _loaded(part: NcnnModel) -> Any:
 
     net = ncnn.Net()
     net.opt.num_threads = 1
+    net.opt.use_winograd23_convolution = net.opt.use_winograd43_convolution = part.tile == 4  # or ncnn never takes 6
     for name in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_packed", "bf16_storage", "vulkan_compute"):
         if hasattr(net.opt, f"use_{name}"):
             setattr(net.opt, f"use_{name}", False)

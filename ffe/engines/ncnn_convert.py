@@ -23,6 +23,8 @@ _RELU, _CLIP = 1, 3  # activations inside a convolution
 _LEAST_SHARE = 0.4
 _LEAST_CHANNELS = 16
 _LARGE_KERNEL, _SMALL_GRID = 2**20, 32**2  # numbers of a kernel, places of its grid: such weights take longer than the products
+_LARGE_TILES = 16  # places of a grid's shorter side; on a smaller grid they stand over, and take more weights
+_SHAPE = -23330  # of what a layer makes; ncnn computes large tiles only where it knows it
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class NcnnModel:
     source: str  # name of its input
     result: str  # name of its output
     together: bool  # one convolution, which takes grids of several images side by side, with zeros between them
+    tile: int  # places that its Winograd convolutions compute at once, per side: 4 or 6
 
 
 @dataclass
@@ -47,6 +50,12 @@ class _Layer:
     settings: dict[int, Any] = field(default_factory=dict)
     weights: list[np.ndarray] = field(default_factory=list)
     together: bool = False
+    grid: tuple[int, ...] = ()  # (h, w) of a convolution that Winograd's products are for
+
+    @property
+    def tile(self) -> int:
+        """Return the best size of its tiles; 0 = it has none."""
+        return (6 if min(self.grid) >= _LARGE_TILES else 4) if self.grid else 0
 
 
 def winograd_share(model: Any) -> float:
@@ -76,7 +85,8 @@ def convert(model: Any) -> list[NcnnModel]:
     """Return networks for ncnn that compute, one after another, what an ``openvino.Model`` of static shape (1, H, W, 3) does.
 
     A chain is cut where the weights of a convolution do not stay in the processor's cache and its grid is small: reading them
-    takes longer than multiplying, so that several images are to share them. Other networks are one.
+    takes longer than multiplying, so that several images are to share them; and where small tiles take the place of large ones.
+    Other networks are one, of small tiles.
 
     Raises:
         EngineError: it has an operation that is not written here.
@@ -157,8 +167,9 @@ class _Writer:
         kind = "ConvolutionDepthWise" if groups > 1 else "Convolution"
         layer = self._layer(node, kind, [self._input(node)], settings, kernel)
         same = kernel.shape[2:] == (3, 3) and (top, bottom, left, right, step_y, step_x, apart_y, apart_x) == (1,) * 8
-        small = kernel.size >= _LARGE_KERNEL and np.prod(node.output(0).get_shape()[2:]) <= _SMALL_GRID
-        layer.together = same and small and groups == 1
+        if same and groups == 1:
+            layer.grid = tuple(node.output(0).get_shape()[2:])
+            layer.together = kernel.size >= _LARGE_KERNEL and layer.grid[0] * layer.grid[1] <= _SMALL_GRID
 
     _groupconvolution = _convolution
 
@@ -242,13 +253,14 @@ class _Writer:
         chain = all(len(layer.inputs) <= 1 and readers[layer.name] <= 1 for layer in layers)
         parts: list[list[_Layer]] = [[]]
         for layer in layers:
-            if chain and parts[-1] and (layer.together or parts[-1][-1].together):
+            tiles = {layer.tile, *(earlier.tile for earlier in parts[-1])}
+            if chain and parts[-1] and (layer.together or parts[-1][-1].together or tiles >= {4, 6}):
                 parts.append([_Layer("Input", layer.inputs[0], [])])
             parts[-1].append(layer)
-        return [_written(part) for part in parts]
+        return [_written(part, 6 if chain and 6 in {layer.tile for layer in part} else 4) for part in parts]
 
 
-def _written(layers: Sequence[_Layer]) -> NcnnModel:
+def _written(layers: Sequence[_Layer], tile: int) -> NcnnModel:
     """Return layers as a network; a value that several layers read is split first, as ncnn wants it."""
     readers = Counter(name for layer in layers for name in layer.inputs)
     copies = {name: iter(range(count)) for name, count in readers.items() if count > 1}
@@ -256,6 +268,8 @@ def _written(layers: Sequence[_Layer]) -> NcnnModel:
     for layer in layers:
         inputs = [f"{name}/{next(copies[name])}" if name in copies else name for name in layer.inputs]
         settings = [f"{key}={value}" for key, value in layer.settings.items()]
+        if tile == 6 and layer.grid:
+            settings.append(f"{_SHAPE}=4,3,{layer.grid[1]},{layer.grid[0]},{layer.settings[0]}")
         lines.append(" ".join([layer.kind, layer.name, str(len(inputs)), "1", *inputs, layer.name, *settings]))
         values += 1
         if (count := readers[layer.name]) > 1:
@@ -267,7 +281,7 @@ def _written(layers: Sequence[_Layer]) -> NcnnModel:
         for array in layer.weights:
             weights += np.ascontiguousarray(array, np.float32).tobytes()
     param = "\n".join([str(_MAGIC), f"{len(lines)} {values}", *lines, ""])
-    return NcnnModel(param, bytes(weights), layers[0].name, layers[-1].name, layers[-1].together)
+    return NcnnModel(param, bytes(weights), layers[0].name, layers[-1].name, layers[-1].together, tile)
 
 
 def _is_last(node: Any) -> bool:

@@ -38,27 +38,36 @@ class TestNcnnEngine(EngineContract):
         return rows.reshape(len(images), *self.make(4).layout.grid)
 
 
-def chain(size: tuple[int, int]) -> IrModel:
+WIDTHS = (340, 352, 352, 0, 336)  # 0 = a pooling
+
+
+def chain(size: tuple[int, int], widths: tuple[int, ...] = WIDTHS) -> IrModel:
     """Convolutions of large kernels on small grids, with a pooling between them, as at the end of VGG."""
     ov = import_openvino()
     op = ov.opset13
     image = op.parameter([-1, *size, 3], ov.Type.u8)
     x = op.transpose(op.divide(op.convert(image, "f32"), np.float32([[[[60]]]])), [0, 3, 1, 2])
-    for made, read, step in ((340, 3, 2), (352, 340, 1), (352, 352, 1), (0, 0, 0), (336, 352, 1)):
+    read, step = 3, 2
+    for made in widths:
         if made:
             x = op.convolution(x, constant(made, read, 3, 3), [step] * 2, [1, 1], [1, 1], [1, 1])
             x = op.relu(op.add(x, constant(1, made, 1, 1, seed=1)))
+            read, step = made, 1
         else:
             x = op.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2], "floor", "explicit").output(0)
     return to_ir(ov.Model([op.transpose(x, [0, 2, 3, 1])], [image]), {})
 
 
-@pytest.mark.parametrize("size", [(20, 36), (36, 20)])
-def test_images_that_share_weights_have_the_bits_of_each_alone(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("size", "tile"), [((20, 36), 4), ((36, 20), 4), ((36, 72), 6), ((64, 34), 6)])
+def test_images_that_share_weights_have_the_bits_of_each_alone(
+    size: tuple[int, int], tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The fast path of full batches against one image after another, at every place beside others, and against OpenVINO."""
     monkeypatch.setattr("ffe.engines.ncnn.cores", lambda: 2)  # of more, each image would have its own
     network = chain(size)
-    assert [part.together for part in convert(read_graph(network))] == [False, True, True, False, True]
+    parts = convert(read_graph(network))
+    assert [part.together for part in parts] == [False, True, True, False, True]
+    assert [part.tile for part in parts] == [4, tile, tile, 4, 4]
     images = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, *size, 3), np.uint8)
     engine = NcnnEngine(network)
     alone = np.concatenate([engine.extract(image[None]) for image in images])
@@ -68,6 +77,20 @@ def test_images_that_share_weights_have_the_bits_of_each_alone(size: tuple[int, 
         np.testing.assert_array_equal(engine.extract(images[:count]), alone[:count])
     expected = OpenVinoEngine(network).extract(images)
     np.testing.assert_allclose(alone, expected, rtol=0, atol=5e-4 * np.abs(expected).max())
+
+
+def test_large_tiles_are_for_large_grids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chain is cut where they end; they round otherwise, within the bound."""
+    network = chain((38, 70), (24, 64, 64, 0, 64))
+    parts = convert(read_graph(network))
+    assert [(part.tile, part.together) for part in parts] == [(6, False), (4, False)]
+    images = np.random.default_rng(0).integers(0, 256, (3, 38, 70, 3), np.uint8)
+    rows, expected = NcnnEngine(network).extract(images), OpenVinoEngine(network).extract(images)
+    np.testing.assert_allclose(rows, expected, rtol=0, atol=5e-4 * np.abs(expected).max())
+    monkeypatch.setattr("ffe.engines.ncnn_convert._LARGE_TILES", 100)
+    small = NcnnEngine(network).extract(images)
+    assert not np.array_equal(rows, small)
+    assert convert(read_graph(model()))[0].tile == 4  # no chain
 
 
 def test_a_call_alone_takes_all_cores_and_others_behind_it_share_weights(monkeypatch: pytest.MonkeyPatch) -> None:
