@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 import pytest
@@ -76,3 +77,30 @@ def test_it_is_the_published_hash() -> None:
     # SciPy's transform lacks the scale of rows and columns, which is the same for all of these 64
     assert f"{perceptual_hash(pixels):064b}" == expected
     assert expected.count("1") == 32
+
+
+def by_definition(pixels: np.ndarray) -> int:
+    """Return the fingerprint in Python's whole numbers, box by box, as stored files have it."""
+    height, width, _ = pixels.shape
+    grey = pixels.astype(object) @ np.array([306, 601, 117], object)
+    tall, wide = ([(i * side // 32, i * side // 32 + max(1, side // 32)) for i in range(32)] for side in (height, width))
+    boxes = np.array([[int(grey[top:bottom, left:right].sum()) for left, right in wide] for top, bottom in tall], object)
+    cosines = np.array([[round(4096 * math.cos(math.pi / 32 * k * (i + 0.5))) for i in range(32)] for k in range(1, 9)], object)
+    waves = (cosines @ (boxes @ cosines.T // 1024)).ravel().tolist()
+    twice = sum(sorted(waves)[31:33])  # the median
+    return int("".join("1" if 2 * wave > twice else "0" for wave in waves), 2)
+
+
+@pytest.mark.portable
+@pytest.mark.parametrize(
+    "size",
+    [(224, 224), (150, 150), (32, 32), (31, 65), (33, 70), (300, 20), (8, 8), (1, 1), (1, 40), (257, 640), (8288, 2)],
+)
+def test_stored_fingerprints_stay_those_of_new_ones(size: tuple[int, int]) -> None:
+    """Bit by bit, of drawings, of noise, and of pictures of few values, of whose frequencies many are equal."""
+    rng = np.random.default_rng(size)
+    pictures = [np.asarray(image.resize(size[::-1])) for image in PICTURES[:2]]
+    pictures += [rng.integers(0, most, (*size, 3)).astype(np.uint8) for most in (256, 2)]
+    pictures += [np.zeros((*size, 3), np.uint8), pictures[0][:, ::-1], np.full((*size, 3), 255, np.uint8)]
+    pictures[4][0, 0] = 1
+    assert [perceptual_hash(pixels) for pixels in pictures] == [by_definition(pixels) for pixels in pictures]
