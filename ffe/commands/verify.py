@@ -25,7 +25,7 @@ from ffe.heads.base import Head
 from ffe.images.image_handle import ImageFile, content_digest
 from ffe.images.limits import Limits
 from ffe.images.loader import ImageStream
-from ffe.images.sources import image_at
+from ffe.images.sources import images_at
 from ffe.predictor import Predictor
 from ffe.specs import ExtractSpec
 from ffe.store.check import Problem, check_store, read_unchecked
@@ -153,7 +153,7 @@ class _Recomputer:
         roots = [os.fspath(name) for name in (store.sources if source is None else (source,))]
         if source is not None and not is_url(roots[0]) and not Path(roots[0]).exists():
             raise SourceError(f"There is no file or folder '{roots[0]}'; check the path.")
-        self._roots = roots
+        self._images_of = [*map(images_at, roots)]
         self._store, self._weights, self._engine = store, weights, engine
         self.error: FfeError | None = None
 
@@ -173,8 +173,8 @@ class _Recomputer:
     def _image_of(self, row: int) -> ImageFile | str:
         """Return the image of a row, or in words why there is none with the same content."""
         changed, why = False, "its picture is gone (--source names its place)"
-        for root in self._roots:
-            file = image_at(root, self._store.paths[row])
+        for image_of in self._images_of:
+            file = image_of(self._store.paths[row])
             try:
                 digest = content_digest(file)
             except (OSError, ValueError) as error:

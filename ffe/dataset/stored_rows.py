@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from ffe.dataset.load_features import FileRows, load_rows, rows_to_group
 from ffe.dataset.table import ImageTable, table_of_store
 from ffe.errors import DataError, ModelMismatchError
 from ffe.images.image_handle import ImageFile, content_digest
-from ffe.images.sources import image_at
+from ffe.images.sources import images_at
 from ffe.specs import ViewsSpec, spec_differences
 from ffe.splits.groups import find_groups
 from ffe.splits.holdout import LEFT_OUT, TEST, TRAIN, VALID, groups_of_classes
@@ -62,7 +62,8 @@ class StoredSplit(ImageSplit):
 
     def files(self) -> tuple[ImageFile | None, ...]:
         """Return where the images lie, as far as their feature files tell; the files may be gone by now."""
-        return tuple(image_file(self.stores[i].main, row) for i, row in self.origin.tolist())
+        file_of = [files_of(files.main) for files in self.stores]
+        return tuple(file_of[i](row) for i, row in self.origin.tolist())
 
 
 def split_rows(
@@ -138,14 +139,19 @@ def labelled(store: FeatureStore) -> np.ndarray:
     return np.flatnonzero((store.labels >= 0) & (store.views == 0))
 
 
-def image_file(store: FeatureStore, row: int) -> ImageFile | None:
-    """Return where the image of a row lies; None where it must not be shown: a file from somebody else must not show others."""
-    file, name = image_at(store.source, store.paths[row]), Path(store.paths[row])
-    inside = not name.is_absolute() and ".." not in name.parts
-    with contextlib.suppress(OSError):
-        if inside or content_digest(file) == store.sha256[row]:
-            return file
-    return None
+def files_of(store: FeatureStore) -> Callable[[int], ImageFile | None]:
+    """Return what finds the image of a row; None where it must not be shown: a file from somebody else must not show others."""
+    image_of = images_at(store.source)
+
+    def file_of(row: int) -> ImageFile | None:
+        file, name = image_of(store.paths[row]), Path(store.paths[row])
+        inside = not name.is_absolute() and ".." not in name.parts
+        with contextlib.suppress(OSError):
+            if inside or content_digest(file) == store.sha256[row]:
+                return file
+        return None
+
+    return file_of
 
 
 def _check_classes(store: FeatureStore, labels: np.ndarray, groups: np.ndarray, least: int, what: str) -> None:

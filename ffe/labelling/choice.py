@@ -14,7 +14,7 @@ from ffe.base.digests import DigestIndex, key_of
 from ffe.base.text import counted, few, no_formula, quoted
 from ffe.dataset.label_next import By, Candidates, most_kept, spread_out
 from ffe.dataset.photo_list import write_list
-from ffe.dataset.stored_rows import image_file
+from ffe.dataset.stored_rows import files_of
 from ffe.errors import DataError
 from ffe.images.image_handle import ImageFile, is_there
 from ffe.images.sources import image_at
@@ -74,7 +74,7 @@ class SuggestResult:
 
 def named_file(store: FeatureStore, row: int) -> ImageFile:
     """Return where the photo of a row lies, or lay."""
-    return image_file(store, row) or image_at(store.source, store.paths[row])
+    return files_of(store)(row) or image_at(store.source, store.paths[row])
 
 
 class Choice:

@@ -20,9 +20,12 @@ from ffe.base.hdf5_checks import as_text
 from ffe.bundle.io import Bundle, write_bundle
 from ffe.commands.tune import train
 from ffe.commands.verify import _Recomputer, verify
+from ffe.dataset.stored_rows import files_of
 from ffe.errors import BundleError, SourceError, SpecError, StoreError, WeightsError
 from ffe.extraction.run import extract
+from ffe.images import sources
 from ffe.images.drawings import draw
+from ffe.images.sources import root_of
 from ffe.store.journal import Journal
 from ffe.store.reader import FeatureStore
 
@@ -71,6 +74,16 @@ def test_repair_restores_every_bit(features: Path) -> None:
     assert (repaired.ok, repaired.repaired) == (True, 3)
     assert features.read_bytes() == sound
     assert sorted(file.name for file in features.parent.iterdir()) == ["f.h5", "photos"]
+
+
+def test_what_a_source_is_is_asked_once_for_all_rows(features: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(sources, "root_of", lambda place: asked.append(place) or root_of(place))  # type: ignore[func-returns-value]
+    assert verify(features, recompute=5).recomputed == 5
+    assert len(asked) == 1
+    with FeatureStore(features) as store:
+        assert [*map(files_of(store), range(5))] == [features.parent / "photos" / path for path in store.paths[:5]]
+    assert len(asked) == 2
 
 
 def test_only_damaged_rows_are_computed(features: Path, monkeypatch: pytest.MonkeyPatch) -> None:
