@@ -189,12 +189,14 @@ def evaluate(
             answers.add(answer["path"], answer["label"], answer["sure"], answer["truth"], said)
         answers.write()
     if page is not None:
-        _write_report(page, predictor, result, images, str(path))
+        _write_report(page, predictor, result, images, contents, str(path))
     return result
 
 
-def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, images: ImageTable, data: str) -> None:
-    """Write the page of an evaluation."""
+def _write_report(
+    place: Path, predictor: Predictor, result: EvaluateResult, images: ImageTable, contents: np.ndarray, data: str
+) -> None:
+    """Write the page of an evaluation; ``contents`` are those of the ``images``."""
     manifest = predictor.bundle.manifest
     probabilities, labels = result.probabilities, result.labels
     measured = calibrate(probabilities, labels)
@@ -216,7 +218,7 @@ def _write_report(place: Path, predictor: Predictor, result: EvaluateResult, ima
             class_names=result.classes,
             evaluation=result.evaluation.to_json(),
             pictures=pictures_of(images, rows, probabilities),
-            label_issues=None if result.seen else suspects_of(images, rows, probabilities),
+            label_issues=None if result.seen else suspects_of(images, rows, probabilities, contents),
             calibration=as_it_is,
             coverage=coverage_of(probabilities, labels),
             scored=True,

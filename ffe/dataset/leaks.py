@@ -76,9 +76,10 @@ def warn_of_leaks(split: np.ndarray, groups: Groups, images: ImageTable, class_n
 
 
 def in_two_classes(photos: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return which rows are of photos that stand in more than one class: bool (N,); rows of one photo have one number (N,)."""
-    of_photos = np.unique(np.stack([photos, labels]), axis=1)[0]
-    return (np.bincount(of_photos) > 1)[photos]
+    """Return which rows are of photos in more than one class: bool (N,); rows of one photo have one number (N,), from 0 on."""
+    label = np.zeros(photos.max(initial=-1) + 1, labels.dtype)
+    label[photos] = labels  # one of those that each photo has
+    return (np.bincount(photos, label[photos] != labels) > 0)[photos]
 
 
 def warn_of_two_classes(photos: np.ndarray, images: ImageTable, class_names: Sequence[str]) -> None:

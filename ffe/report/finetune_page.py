@@ -40,7 +40,7 @@ def write_training_report(
     spec = options.spec
     images, judged = assigned.images, result.judged
     testing, choosing = assigned.rows(TEST), assigned.rows(VALID)
-    used = np.flatnonzero(images.labels >= 0)
+    used, copies = np.flatnonzero(images.labels >= 0), assigned.groups.levels["copies"]
     record = result.to_json()
     stages = [f"stage {stage['number']}: {stage_text(stage, features.backbone.name)}" for stage in record["stages"]]
     compared = record["comparison"]
@@ -68,7 +68,7 @@ def write_training_report(
             comparison=None if verdict is None else f"{verdict[:1].upper()}{verdict[1:]}.",
             curves=_curves(result),
             pictures=pictures_of(images, testing, judged.test),
-            label_issues=suspects_of(images, choosing, calibrated),
+            label_issues=suspects_of(images, choosing, calibrated, copies[np.searchsorted(used, choosing)]),
             calibration=judged.calibration,
             coverage=coverage_of(calibrated, images.labels[choosing]),
             duplicates=duplicates_of(assigned.groups, images.take(used)),

@@ -100,7 +100,7 @@ def write_report(
         comparison=f"First two heads: {verdict}." if verdict else None,
         curves=None if curves is None else Curves(**curves),  # type: ignore[arg-type]
         pictures=_with_heat(pictures_of(images, testing, probabilities), testing, rows, result),
-        label_issues=suspects_of(images, scored, calibrated),
+        label_issues=suspects_of(images, scored, calibrated, rows.groups.levels["copies"][scored]),
         calibration=result.calibration,
         coverage=coverage_of(calibrated, images.labels[scored]),
         duplicates=duplicates_of(rows.groups, images),

@@ -116,9 +116,12 @@ def pictures_of(images: ImageTable, rows: np.ndarray, probabilities: np.ndarray)
     ]
 
 
-def suspects_of(images: ImageTable, rows: np.ndarray, calibrated: np.ndarray) -> list[Picture] | None:
-    """Return those of some images whose label may be wrong by calibrated answers; None where these cannot tell."""
-    issues = find_label_errors(calibrated, images.labels[rows], images.contents()[rows])
+def suspects_of(images: ImageTable, rows: np.ndarray, calibrated: np.ndarray, photos: np.ndarray) -> list[Picture] | None:
+    """Return those of some images whose label may be wrong by calibrated answers; None where these cannot tell.
+
+    ``photos``, int64 (n,), has one number for images that are the same file.
+    """
+    issues = find_label_errors(calibrated, images.labels[rows], photos)
     if issues is None:
         return None
     found = [(int(rows[issue.row]), (issue.given, issue.suggested, issue.probability_suggested)) for issue in issues]
