@@ -54,16 +54,17 @@ def merge(stores: Sequence[FeatureStore]) -> Merged:
     # of each path that is not ASCII, composed: the source that was the first to have it, and how it spells it
     spelt: dict[str, tuple[str, str]] = {}
     duplicates = 0
+
+    def known_as(path: str, view: int, store: FeatureStore) -> str:
+        """Return how a path of a file is spelt here; its source itself tells apart what only looks the same."""
+        source, first_path = spelt.get(composed(path), (store.source, path))
+        return path if source == store.source or (path, view) in rows else first_path
+
     for number, store in enumerate(stores):
         labels = relabelled(store.class_names, class_names)
         for i, row in enumerate(store.rows()):
-            row = replace(row, label=labels[row.label])
+            row = replace(row, label=labels[row.label], path=known_as(row.path, row.view, store))
             key = (row.path, row.view)
-            if key not in rows:
-                source, path = spelt.get(composed(row.path), (store.source, row.path))
-                if source != store.source:  # which itself tells apart what only looks the same
-                    row = replace(row, path=path)
-                key = (row.path, row.view)
             if key in rows:
                 _check_same(rows[key], row, class_names, stores[origin[key][0]], store)
                 duplicates += row.view == 0
@@ -71,8 +72,9 @@ def merge(stores: Sequence[FeatureStore]) -> Merged:
                 rows[key], origin[key] = row, (number, i)
                 if not row.path.isascii():
                     spelt.setdefault(composed(row.path), (store.source, row.path))
-    paths = {composed(path) for path, _ in rows}
-    skipped = {item.path: item for store in reversed(stores) for item in store.skipped if composed(item.path) not in paths}
+    skipped = {
+        item.path: item for store in reversed(stores) for item in store.skipped if (known_as(item.path, 0, store), 0) not in rows
+    }
     return Merged(
         class_names,
         list(rows.values()),

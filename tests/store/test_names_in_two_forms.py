@@ -87,6 +87,23 @@ def test_files_of_one_folder_that_only_look_the_same_are_two(pictures: Path, tmp
     assert pack([tmp_path / "f.h5"], tmp_path / "packed.h5").rows == 17
 
 
+def test_a_file_that_only_looks_like_a_row_of_its_folder_stays_skipped(nfc: Path, pictures: Path, tmp_path: Path) -> None:
+    """What looks like a row of another folder is that row's picture."""
+    folder = photos(pictures, tmp_path / "photos", NFC)
+    (folder / NFC / f"{NFD}.png").touch()
+
+    def skipped(*files: Path) -> list[str]:
+        extract(folder, tmp_path / "f.h5", backbone="fake", overwrite=True)
+        pack([*files, tmp_path / "f.h5"], tmp_path / "packed.h5", overwrite=True)
+        with FeatureStore(tmp_path / "packed.h5") as store:
+            return [item.path for item in store.skipped]
+
+    assert skipped() == [f"{NFC}/{NFD}.png"]
+    (folder / NFC / f"{NFC}.png").unlink()
+    assert skipped() == [f"{NFC}/{NFD}.png"]
+    assert skipped(nfc / "f.h5") == []
+
+
 def test_shards_of_one_folder_have_both_of_two_files_that_only_look_the_same(pictures: Path, tmp_path: Path) -> None:
     folder = photos(pictures, tmp_path / "photos", NFC)
     shutil.copy(pictures / "cat" / "cat_009.png", folder / NFC / f"{NFD}.png")
