@@ -29,6 +29,14 @@ def check_folder(path: Path, what: str, wrong: type[FfeError]) -> None:
         raise wrong(unwritable(folder, path.exists()))
 
 
+def check_output_folder(folder: Path, what: str, wrong: type[FfeError], *, option: str = "-o", holds: str = "") -> None:
+    """Make sure that a folder for an ``output``, a ``cache`` or a ``TensorBoard log`` is no file, nor named like one."""
+    if folder.exists() and not folder.is_dir():
+        raise wrong(f"The {what} '{folder}' is a file; name a folder{holds} with {option}.")
+    if not folder.exists() and (refusal := suffix_refusal(folder, what)) is not None:
+        raise wrong(refusal)
+
+
 def check_output(
     path: str | os.PathLike[str], what: str = "report", example: str = "report.html", mark: bytes = PAGE_MARK
 ) -> Path:

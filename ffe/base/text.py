@@ -92,22 +92,22 @@ _FORMATS = {
     "model": (".ffe", "ffe's own format", _OTHERS - {".ffe"} | {".hdf5"}),
     "report": (".html", "HTML", _OTHERS - {".html"}),
     "table of answers": (".csv", "CSV", _OTHERS - {".csv"}),
-    "output": ("", "a folder", _OTHERS),
+    **dict.fromkeys(("output", "cache", "TensorBoard log"), ("", "a folder", _OTHERS)),
 }
 
 
 def suffix_refusal(path: str | os.PathLike[str], what: str) -> str | None:
     """Return what to say of an output whose ending is that of another format; None = it may stay, as any unknown one.
 
-    ``what``: ``features``, ``model``, ``report``, ``table of answers``, or ``output`` for a folder; of anything else nothing is
-    known.
+    ``what``: ``features``, ``model``, ``report``, ``table of answers``, or for a folder ``output``, ``cache`` or
+    ``TensorBoard log``; of anything else nothing is known.
     """
     stem, suffix = os.path.splitext(os.fspath(path))
     right, called, wrong = _FORMATS.get(what, ("", "", set()))
     if suffix.lower() not in wrong:
         return None
     verb = "are" if what == "features" else "is"
-    return f"The {what} {verb} written as {called}, not as '{suffix}'; name the output '{stem}{right}'."
+    return f"The {what} {verb} written as {called}, not as '{suffix}'; name the {'output' if right else what} '{stem}{right}'."
 
 
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")  # by which a spreadsheet takes the cell of a CSV for a formula

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ffe.base.text import bytes_text, counted, suffix_refusal
+from ffe.base.text import bytes_text, counted
 from ffe.cli.predict import prediction_text
 from ffe.cli.progress import ExtractProgress, TrialsProgress
 from ffe.cli.tune import print_result
@@ -23,6 +23,7 @@ def command(output: str) -> None:
     Works without a network, on real features: the backbone and its weights come
     with ffe. Says at the end what to do with photos of your own.
     """
+    from ffe.base.output_file import check_output_folder
     from ffe.commands.tune import tune
     from ffe.engines.model_cache import cache_folder
     from ffe.errors import SourceError
@@ -33,10 +34,7 @@ def command(output: str) -> None:
     folder = Path(output)
     names = ("pictures", "features.h5", "model.ffe", "new.png", "report.html", ".ffe-demo")
     pictures, features, model, new, report, marker = (folder / name for name in names)
-    if folder.exists() and not folder.is_dir():
-        raise SourceError(f"'{folder}' is a file; name a folder with --output.")
-    if not folder.exists() and (refusal := suffix_refusal(folder, "output")) is not None:
-        raise SourceError(refusal)
+    check_output_folder(folder, "output", SourceError, option="--output")
     if folder.is_dir() and any(folder.iterdir()) and not marker.exists():
         raise SourceError(f"The folder '{folder}' has files that are not the demo's; name a new folder with --output.")
     folder.mkdir(parents=True, exist_ok=True)

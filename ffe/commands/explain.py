@@ -8,10 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from ffe.base.file_access import unwritable
-from ffe.base.output_file import PICTURE_MARK, may_be_replaced
+from ffe.base.output_file import PICTURE_MARK, check_output_folder, may_be_replaced
 from ffe.base.text import composed
 from ffe.bundle.io import Bundle
 from ffe.errors import ReportError, unwritten
@@ -96,10 +94,7 @@ class Explainer:
 
 def _made(folder: Path) -> Path:
     """Return a folder for pictures, made if it is missing; a ReportError says why it cannot be used."""
-    if folder.exists() and not folder.is_dir():
-        raise ReportError(f"The output '{folder}' is a file; name a folder for the pictures with -o.")
-    if not folder.exists() and folder.suffix.lower() in Image.registered_extensions():
-        raise ReportError(f"-o is a folder for the pictures, and '{folder}' would be a file; name it '{folder.with_suffix('')}'.")
+    check_output_folder(folder, "output", ReportError, holds=" for the pictures")
     try:
         folder.mkdir(exist_ok=True)
     except FileNotFoundError as error:

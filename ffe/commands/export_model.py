@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ffe.base.output_file import check_output_folder
 from ffe.base.text import did_you_mean, listed, overwrite_refusal
 from ffe.bundle.io import Bundle
 from ffe.errors import EngineError, FfeError, ModelMismatchError, ReportError, SpecError, missing, one_line, unwritten
@@ -203,6 +204,8 @@ def _place(output: str | os.PathLike[str], kind: ModelFormat, bundle: Bundle, *,
         )
     if place.exists() and place.samefile(bundle.absolute):
         raise ReportError(f"'{place}' is the model file that is read, so it is not replaced; choose another output.")
+    if not kind.suffix:
+        check_output_folder(place, "output", ReportError)
     taken = [one for one in (place, *_sides(place, kind), *_beside(place)) if os.path.lexists(one)]
     if not taken:
         return place

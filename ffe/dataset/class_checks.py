@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ffe.base.text import counted, few, plain, quoted, suffix_refusal
+from ffe.base.output_file import check_output_folder
+from ffe.base.text import counted, few, plain, quoted
 from ffe.errors import DataError, ModelMismatchError, SourceError, StoreError
 from ffe.images.folder_layout import LISTS
 from ffe.images.records import ImageRecord
@@ -48,10 +49,7 @@ def check_readable(
 
 def check_own_folder(folder: Path, found: Scan, what: str, option: str, then: str, holds: str = "") -> None:
     """Make sure that a folder named by ``option`` can be made, and is not the one of the images, and not in it."""
-    if folder.exists() and not folder.is_dir():
-        raise StoreError(f"The {what} '{folder}' is a file; name a folder{holds} with {option}.")
-    if not folder.exists() and (refusal := suffix_refusal(folder, what)) is not None:
-        raise StoreError(refusal)
+    check_output_folder(folder, what, StoreError, option=option, holds=holds)
     if not folder.parent.is_dir():
         raise StoreError(f"The {what} '{folder}' lies in a folder that does not exist ('{folder.parent}'); {then}.")
     place, root = os.path.realpath(folder), os.path.realpath(found.root)

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from ffe.backbones.convnet import DROPOUT
 from ffe.base.clock import Clock
+from ffe.base.output_file import check_output_folder
 from ffe.bundle.build import check_page, check_place
 from ffe.errors import ReportError, SpecError
 from ffe.extraction.stage_times import Progress
@@ -167,8 +168,7 @@ def _is_no_tracing_advice(record: logging.LogRecord) -> bool:
 
 def _make_folder(board: Path) -> None:
     """Make the folder for TensorBoard's logs, and write to it."""
-    if board.exists() and not board.is_dir():
-        raise ReportError(f"'{board}' is a file; name a folder for TensorBoard's logs with --tensorboard.")
+    check_output_folder(board, "TensorBoard log", ReportError, option="--tensorboard")
     try:
         board.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=board) as file:

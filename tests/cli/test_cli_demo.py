@@ -55,7 +55,7 @@ def test_demo_does_not_write_over_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     result = CliRunner().invoke(cli, ["demo", "-o", str(tmp_path / "file")])
     assert (result.exit_code, result.stdout) == (3, "")
-    assert result.stderr == f"ffe: '{tmp_path / 'file'}' is a file; name a folder with --output.\n"
+    assert result.stderr == f"ffe: The output '{tmp_path / 'file'}' is a file; name a folder with --output.\n"
     assert (tmp_path / "file").read_text() == "mine"
 
 

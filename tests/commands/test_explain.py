@@ -246,10 +246,11 @@ def test_what_cannot_be_explained_is_refused(fake_bundle: Path, pictures: Path, 
     with pytest.raises(ReportError, match=r"lies in a folder that does not exist .*; create it first"):
         ffe.explain(fake_bundle, [], output=tmp_path / "no" / "folder")
     assert not (tmp_path / "no").exists()
-    refusal = r"^-o is a folder for the pictures, and '.*why\.PNG' would be a file; name it '.*why'\.$"
-    with pytest.raises(ReportError, match=refusal):
-        ffe.explain(fake_bundle, [], output=tmp_path / "why.PNG")
-    assert not (tmp_path / "why.PNG").exists()
+    for suffix in (".PNG", ".h5"):
+        refusal = rf"^The output is written as a folder, not as '\{suffix}'; name the output '.*why'\.$"
+        with pytest.raises(ReportError, match=refusal):
+            ffe.explain(fake_bundle, [], output=tmp_path / f"why{suffix}")
+        assert not (tmp_path / f"why{suffix}").exists()
     (tmp_path / "old.png").mkdir()
     assert not list(ffe.explain(fake_bundle, [], output=tmp_path / "old.png"))
 

@@ -909,9 +909,19 @@ def test_bad_input_is_refused_in_a_sentence(
         (StoreError, {"cache": tmp_path / "notes.txt"}, f"The cache '{tmp_path / 'notes.txt'}' is a file"),
         (StoreError, {"cache": tmp_path / "a" / "b"}, f"The cache '{tmp_path / 'a' / 'b'}' lies in a folder that does not exist"),
         (
+            StoreError,
+            {"cache": tmp_path / "c.h5"},
+            f"The cache is written as a folder, not as '.h5'; name the cache '{tmp_path / 'c'}'.",
+        ),
+        (
             ReportError,
             {"tensorboard": tmp_path / "notes.txt"},
-            f"'{tmp_path / 'notes.txt'}' is a file; name a folder for TensorBoard's logs with --tensorboard.",
+            f"The TensorBoard log '{tmp_path / 'notes.txt'}' is a file; name a folder with --tensorboard.",
+        ),
+        (
+            ReportError,
+            {"tensorboard": tmp_path / "log.csv"},
+            f"The TensorBoard log is written as a folder, not as '.csv'; name the TensorBoard log '{tmp_path / 'log'}'.",
         ),
         (
             ReportError,

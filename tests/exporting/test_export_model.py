@@ -207,6 +207,9 @@ def test_outputs_that_are_refused(model: Path, tmp_path: Path) -> None:
         f"The export '{tmp_path / 'no' / 'm.keras'}' lies in a folder that does not exist ('{tmp_path / 'no'}'); "
         "create it, or choose another place."
     )
+    assert refusal(ffe.export, model, tmp_path / "m.h5", format="savedmodel") == (
+        f"The output is written as a folder, not as '.h5'; name the output '{tmp_path / 'm'}'."
+    )
     (tmp_path / "mine.keras").write_text("mine")
     assert refusal(ffe.export, model, tmp_path / "mine.keras", overwrite=True) == (
         f"'{tmp_path / 'mine.keras'}' exists and is no export of ffe, so it is not replaced; choose another name."
