@@ -38,7 +38,6 @@ class WeightedAuc:
         positives = weights[self._positives]
         halves = sums[self._first]
         halves += sums[self._after]
-        halves *= positives
-        won = halves.sum(axis=0, dtype=np.float64) / 2
+        won = np.einsum("ib,ib->b", halves, positives, dtype=np.float64) / 2
         pairs = positives.sum(axis=0, dtype=np.float64) * sums[-1]
         return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)

@@ -20,6 +20,15 @@ def test_areas_equal_sklearn_with_ties(levels: int, share: float) -> None:
     np.testing.assert_allclose(WeightedAuc(scores, positive).areas(weights), expected, atol=1e-6)
 
 
+def test_no_area_of_many_rows_is_above_1() -> None:
+    """A product of 7 and the 6,000,002 halves below each positive is no float32: rounded it is more, of 6,000,006 less."""
+    for count in (3_000_001, 3_000_003):
+        scores = np.concatenate([np.zeros(count), [1.0]])
+        weights = np.ones((count + 1, 1), np.float32)
+        weights[-1] = 7
+        assert WeightedAuc(scores, scores == 1).areas(weights)[0] == 1
+
+
 def test_without_one_side_there_is_no_area() -> None:
     ranking = WeightedAuc(np.asarray([0.1, 0.2, 0.3]), np.asarray([False, True, True]))
     areas = ranking.areas(np.asarray([[0, 1, 1], [2, 0, 0], [1, 0, 1]], np.float32))
