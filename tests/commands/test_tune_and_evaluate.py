@@ -261,6 +261,15 @@ def test_an_image_in_two_classes_is_warned_of(tmp_path: Path, warnings: pytest.L
     assert causes == ["the same file, in more than one class", "the same file"]  # the second one has three
 
 
+@pytest.mark.parametrize("anonymous", [False, True])
+def test_a_page_suspects_one_label_of_an_image_in_two_classes(tmp_path: Path, anonymous: bool) -> None:
+    """An anonymous page has no names and no digests to tell the image by."""
+    page, splits = tmp_path / "page.html", ["train"] * 20 + ["test"] * 10
+    store = _store(tmp_path / "f.h5", [0, 1] * 15, images=[1, 1, *range(2, 30)], splits=splits)
+    train(store, head="logistic", report=page, anonymous=anonymous)
+    assert len(re.findall("labelled (?:cat|dog)", page.read_text("utf-8"))) == 1
+
+
 def test_rows_without_labels_are_left_out_with_a_warning(tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
     result = _quick(_store(tmp_path / "f.h5", [0, 1] * 10 + [-1] * 3))
     assert sum(result.rows.values()) == 20
