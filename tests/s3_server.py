@@ -29,7 +29,7 @@ def serve(environ, start_response):
             time.sleep(seconds)
     return application(environ, start_response)
 
-WSGIRequestHandler.protocol_version = "HTTP/1.1"  # connections stay open
+WSGIRequestHandler.protocol_version = "HTTP/1.1"
 WSGIRequestHandler.log = lambda *_: None
 server = make_server("127.0.0.1", 0, serve, threaded=True)
 print(server.port, flush=True)

@@ -83,7 +83,8 @@ def near_file(path: str | os.PathLike[str]) -> str:
 
 
 # endings of other formats; one that is not known may stay
-_PICTURES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".jp2", ".heic", ".svg"}
+_PICTURES = {".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".gif", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".jp2", ".heic", ".svg"}
+_PICTURES |= {".ico", ".ppm", ".pgm", ".pbm", ".tga", ".psd", ".eps"}
 _TABLES = {".csv", ".tsv", ".json", ".npz", ".npy", ".parquet", ".pkl", ".joblib", ".h5"}
 _MODELS = {".ffe", ".onnx", ".keras", ".pt", ".pth", ".safetensors", ".tflite"}
 _OTHERS = _PICTURES | _TABLES | _MODELS | {".html", ".md", ".pdf", ".docx", ".zip", ".tar", ".gz", ".tgz"}

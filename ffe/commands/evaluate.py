@@ -16,7 +16,7 @@ from ffe._version import __version__
 from ffe.base.output_file import check_output as check_report
 from ffe.base.urls import path_or_url
 from ffe.dataset.class_checks import check_labelled, check_readable
-from ffe.dataset.stored_rows import files_of, labelled
+from ffe.dataset.stored_rows import file_finder, labelled
 from ffe.dataset.table import ImageTable, table_of_records, table_of_store
 from ffe.errors import DataError, SourceError, SpecError
 from ffe.evaluation.reject import SelectiveScores, above_threshold, selective_scores
@@ -238,7 +238,7 @@ def _predict_stored(predictor: Predictor, path: Path | str, shown: bool) -> _Sco
         images = table_of_store(store, used, predictor.class_names)
         features = (store.features(used[start : start + _BATCH]) for start in range(0, len(used), _BATCH))
         probabilities = [np.empty((0, len(manifest.class_names))), *map(predictor.probabilities, features)]
-        files = tuple(map(files_of(store), used.tolist())) if shown else (None,) * len(used)
+        files = tuple(map(file_finder(store), used.tolist())) if shown else (None,) * len(used)
         skipped = sorted(store.paths[row] for row in store.plain.tolist() if store.labels[row] < 0)
         return replace(images, files=files), np.concatenate(probabilities), skipped
 

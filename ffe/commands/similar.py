@@ -13,7 +13,7 @@ import numpy as np
 
 from ffe.base.text import counted
 from ffe.dataset.neighbours import nearest
-from ffe.dataset.stored_rows import files_of
+from ffe.dataset.stored_rows import file_finder
 from ffe.errors import DecodeError, SpecError
 from ffe.extraction.pipeline import Pipeline, feature_rows
 from ffe.extraction.stored_engine import open_stored_engine
@@ -109,7 +109,7 @@ def similar(
             if not 0 <= row < len(store):
                 raise SpecError(f"There is no row {row}: '{store.path}' has the rows 0 to {len(store) - 1}.")
             name, digest, asked = store.paths[row], store.sha256[row], store.features(np.asarray([row]))[0]
-            file = files_of(store)(row)
+            file = file_finder(store)(row)
         else:
             file = image_at("", os.fsdecode(image or ""))
             name = str(file)
@@ -127,7 +127,7 @@ def similar(
             for one in rows
         )
         if place is not None:
-            _draw(place, name, file, images, [*map(files_of(store), (one.row for one in rows))])
+            _draw(place, name, file, images, [*map(file_finder(store), (one.row for one in rows))])
     return SimilarResult(name, row, images, None if place is None else str(place))
 
 

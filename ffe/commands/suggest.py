@@ -16,7 +16,7 @@ from ffe.exporting.read_table import open_features
 from ffe.extraction.stage_times import Progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.sources import scan
-from ffe.labelling.choice import HEADER, Choice, SuggestResult, named_file
+from ffe.labelling.choice import HEADER, Choice, SuggestResult, named_files
 from ffe.labelling.model_answers import answered, holds_features
 from ffe.predictor import Predictor
 
@@ -87,7 +87,7 @@ def suggest(
     if holds_features(source):
         with open_features(source) as store:
             choice.of_store(store)
-            return choice.written(place, store.paths, [named_file(store, row) for row in choice.rows()])
+            return choice.written(place, store.paths, named_files(store, choice.rows()))
     found = scan(source, place)
     records = [record for record in found.records if record.label < 0]
     choice.labelled = len(found.records) - len(records)

@@ -62,7 +62,7 @@ class StoredSplit(ImageSplit):
 
     def files(self) -> tuple[ImageFile | None, ...]:
         """Return where the images lie, as far as their feature files tell; the files may be gone by now."""
-        file_of = [files_of(files.main) for files in self.stores]
+        file_of = [file_finder(files.main) for files in self.stores]
         return tuple(file_of[i](row) for i, row in self.origin.tolist())
 
 
@@ -139,7 +139,7 @@ def labelled(store: FeatureStore) -> np.ndarray:
     return np.flatnonzero((store.labels >= 0) & (store.views == 0))
 
 
-def files_of(store: FeatureStore) -> Callable[[int], ImageFile | None]:
+def file_finder(store: FeatureStore) -> Callable[[int], ImageFile | None]:
     """Return what finds the image of a row; None where it must not be shown: a file from somebody else must not show others."""
     image_of = images_at(store.source)
 

@@ -81,7 +81,7 @@ class NcnnEngine(Engine):
 def _beside(grids: Sequence[np.ndarray], tile: int) -> tuple[np.ndarray, list[tuple[slice, ...]]]:
     """Return float32 grids (c, h, w) as one, and where each lies in it: all begin with a tile, and zeros are between them.
 
-    They lie along their longer side: by the shorter one ncnn chooses how to compute.
+    They lie along their longer side: by the shorter one ncnn may choose how to compute.
     """
     shape = list(grids[0].shape)
     axis = 1 if shape[1] > shape[2] else 2

@@ -24,7 +24,7 @@ _LEAST_SHARE = 0.4
 _LEAST_CHANNELS = 16
 _LARGE_KERNEL, _SMALL_GRID = 2**20, 32**2  # numbers of a kernel, places of its grid: such weights take longer than the products
 _LARGE_TILES = 16  # places of a grid's shorter side; on a smaller grid they stand over, and take more weights
-_SHAPE = -23330  # of what a layer makes; ncnn computes large tiles only where it knows it
+_SHAPE = -23330  # of what a layer makes; of many channels ncnn computes large tiles only where it knows it
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class NcnnModel:
     source: str  # name of its input
     result: str  # name of its output
     together: bool  # one convolution, which takes grids of several images side by side, with zeros between them
-    tile: int  # places that its Winograd convolutions compute at once, per side: 4 or 6
+    tile: int  # places that its Winograd convolutions of many channels compute at once, per side: 4 or 6
 
 
 @dataclass
@@ -166,10 +166,10 @@ class _Writer:
         settings |= {4: left, 15: right, 14: top, 16: bottom, 5: 0, 6: kernel.size} | ({7: groups} if groups > 1 else {})
         kind = "ConvolutionDepthWise" if groups > 1 else "Convolution"
         layer = self._layer(node, kind, [self._input(node)], settings, kernel)
-        same = kernel.shape[2:] == (3, 3) and (top, bottom, left, right, step_y, step_x, apart_y, apart_x) == (1,) * 8
-        if same and groups == 1:
+        if kernel.shape[2:] == (3, 3) and (step_y, step_x, apart_y, apart_x, groups) == (1,) * 5:
             layer.grid = tuple(node.output(0).get_shape()[2:])
-            layer.together = kernel.size >= _LARGE_KERNEL and layer.grid[0] * layer.grid[1] <= _SMALL_GRID
+            same = (top, bottom, left, right) == (1,) * 4
+            layer.together = same and kernel.size >= _LARGE_KERNEL and layer.grid[0] * layer.grid[1] <= _SMALL_GRID
 
     _groupconvolution = _convolution
 

@@ -29,7 +29,7 @@ class WeightedAuc:
         self._first, self._after = np.searchsorted(steps, first), np.searchsorted(steps, after)
 
     def areas(self, weights: np.ndarray) -> np.ndarray:
-        """Return float64 (b,), in [0, 1], for whole weights float32 (N, b), exact for sums below 2**24.
+        """Return float64 (b,), in [0, 1], for whole weights float32 (N, b), exact for sums up to 2**23.
 
         NaN where all positives, or all negatives, have the weight 0.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from ffe.base.digests import DigestIndex, key_of
 from ffe.base.text import counted, few, no_formula, quoted
 from ffe.dataset.label_next import By, Candidates, most_kept, spread_out
 from ffe.dataset.photo_list import write_list
-from ffe.dataset.stored_rows import files_of
+from ffe.dataset.stored_rows import file_finder
 from ffe.errors import DataError
 from ffe.images.image_handle import ImageFile, is_there
-from ffe.images.sources import image_at
+from ffe.images.sources import images_at
 from ffe.labelling.model_answers import check_spec
 from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
@@ -72,9 +72,10 @@ class SuggestResult:
         return asdict(self)
 
 
-def named_file(store: FeatureStore, row: int) -> ImageFile:
-    """Return where the photo of a row lies, or lay."""
-    return files_of(store)(row) or image_at(store.source, store.paths[row])
+def named_files(store: FeatureStore, rows: Iterable[int]) -> list[ImageFile]:
+    """Return where the photo of each row lies, or lay."""
+    found, named = file_finder(store), images_at(store.source)
+    return [found(row) or named(store.paths[row]) for row in rows]
 
 
 class Choice:

@@ -72,9 +72,13 @@ def merge(stores: Sequence[FeatureStore]) -> Merged:
                 rows[key], origin[key] = row, (number, i)
                 if not row.path.isascii():
                     spelt.setdefault(composed(row.path), (store.source, row.path))
-    skipped = {
-        item.path: item for store in reversed(stores) for item in store.skipped if (known_as(item.path, 0, store), 0) not in rows
-    }
+    skipped = dict[str, Skipped]()
+    for store in reversed(stores):
+        own = {composed(path) for path in store.paths if not path.isascii()} if store.skipped else set()
+        for item in store.skipped:
+            path = item.path if composed(item.path) in own else known_as(item.path, 0, store)
+            if (path, 0) not in rows:
+                skipped[item.path] = item
     return Merged(
         class_names,
         list(rows.values()),

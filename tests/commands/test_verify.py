@@ -20,7 +20,7 @@ from ffe.base.hdf5_checks import as_text
 from ffe.bundle.io import Bundle, write_bundle
 from ffe.commands.tune import train
 from ffe.commands.verify import _Recomputer, verify
-from ffe.dataset.stored_rows import files_of
+from ffe.dataset.stored_rows import file_finder
 from ffe.errors import BundleError, SourceError, SpecError, StoreError, WeightsError
 from ffe.extraction.run import extract
 from ffe.images import sources
@@ -82,7 +82,7 @@ def test_what_a_source_is_is_asked_once_for_all_rows(features: Path, monkeypatch
     assert verify(features, recompute=5).recomputed == 5
     assert len(asked) == 1
     with FeatureStore(features) as store:
-        assert [*map(files_of(store), range(5))] == [features.parent / "photos" / path for path in store.paths[:5]]
+        assert [*map(file_finder(store), range(5))] == [features.parent / "photos" / path for path in store.paths[:5]]
     assert len(asked) == 2
 
 
