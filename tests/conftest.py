@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -46,11 +45,6 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop(name, None)
     os.environ.update(FFE_CACHE_DIR=str(folder / "cache"), KERAS_HOME=str(folder / "keras"))
     os.environ.update(HOME=str(folder / "home"), USERPROFILE=str(folder / "home"))
-
-
-def pytest_collection_finish() -> None:
-    """Keep the collector of garbage from looking at the tests themselves, again and again."""
-    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
