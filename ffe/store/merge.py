@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,34 +52,23 @@ def merge(stores: Sequence[FeatureStore]) -> Merged:
     class_names = tuple(sorted({name for store in stores for name in store.class_names}))
     rows: dict[tuple[str, int], Row] = {}
     origin: dict[tuple[str, int], tuple[int, int]] = {}
-    # of each path that is not ASCII, composed: the source that was the first to have it, and how it spells it
-    spelt: dict[str, tuple[str, str]] = {}
     duplicates = 0
-
-    def known_as(path: str, view: int, store: FeatureStore) -> str:
-        """Return how a path of a file is spelt here; its source itself tells apart what only looks the same."""
-        source, first_path = spelt.get(composed(path), (store.source, path))
-        return path if source == store.source or (path, view) in rows else first_path
-
+    known_as = _spellings(stores)
     for number, store in enumerate(stores):
         labels = relabelled(store.class_names, class_names)
         for i, row in enumerate(store.rows()):
-            row = replace(row, label=labels[row.label], path=known_as(row.path, row.view, store))
+            row = replace(row, label=labels[row.label], path=known_as(row.path))
             key = (row.path, row.view)
             if key in rows:
                 _check_same(rows[key], row, class_names, stores[origin[key][0]], store)
                 duplicates += row.view == 0
             else:
                 rows[key], origin[key] = row, (number, i)
-                if not row.path.isascii():
-                    spelt.setdefault(composed(row.path), (store.source, row.path))
-    skipped = dict[str, Skipped]()
-    for store in reversed(stores):
-        own = {composed(path) for path in store.paths if not path.isascii()} if store.skipped else set()
+    skipped: dict[str, Skipped] = {}
+    for store in stores:
         for item in store.skipped:
-            path = item.path if composed(item.path) in own else known_as(item.path, 0, store)
-            if (path, 0) not in rows:
-                skipped[item.path] = item
+            if (path := known_as(item.path), 0) not in rows:
+                skipped.setdefault(path, replace(item, path=path))
     return Merged(
         class_names,
         list(rows.values()),
@@ -87,6 +77,29 @@ def merge(stores: Sequence[FeatureStore]) -> Merged:
         tuple(skipped[path] for path in sorted(skipped)),
         tuple(dict.fromkeys(source for store in stores for source in store.sources)),
     )
+
+
+def _spellings(stores: Sequence[FeatureStore]) -> Callable[[str], str]:
+    """Return what tells how a path of any file is spelt in all: as the first file does, where paths only look the same.
+
+    Where a source itself has two files whose paths look the same, all files spell these paths as they do.
+    """
+    first: dict[str, str] = {}  # of each path that is not ASCII, composed
+    of_source: dict[tuple[str, str], str] = {}
+    apart = set[str]()
+    of_rows = ((store.source, path) for store in stores for path in store.paths)
+    of_skipped = ((store.source, item.path) for store in stores for item in store.skipped)
+    for source, path in itertools.chain(of_rows, of_skipped):
+        if not path.isascii():
+            name = composed(path)
+            first.setdefault(name, path)
+            if of_source.setdefault((source, name), path) != path:
+                apart.add(name)
+
+    def known_as(path: str) -> str:
+        return path if (name := composed(path)) in apart else first.get(name, path)
+
+    return known_as
 
 
 def _check_same(old: Row, new: Row, class_names: Sequence[str], old_store: FeatureStore, new_store: FeatureStore) -> None:

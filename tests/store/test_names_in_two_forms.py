@@ -21,12 +21,13 @@ from ffe.cli import cli
 from ffe.commands.evaluate import evaluate
 from ffe.commands.pack import pack
 from ffe.commands.tune import train
+from ffe.errors import StoreError
 from ffe.extraction.run import extract
 from ffe.extraction.shards import shard_of
 from ffe.predictor import Predictor
 from ffe.store.merge import merge
 from ffe.store.reader import FeatureStore
-from ffe.store.schema import Row
+from ffe.store.schema import Row, Skipped
 from ffe.store.writer import write_store
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
@@ -120,32 +121,69 @@ def test_what_is_packed_does_not_depend_on_how_often_a_folder_comes(nfc: Path, n
         assert (summary.rows, summary.duplicates) == (16, 32)
 
 
-def test_each_source_keeps_its_own_and_takes_what_another_had_first(tmp_path: Path) -> None:
-    """Several files of two sources: the first to have a name tells apart what only looks like it, in later files too."""
-    names = {"one": "\u1e17.png", "two": "\u0113\u0301.png", "three": "e\u0304\u0301.png", "plain": "e.png"}
-    names |= {"nfc": f"{NFC}.png", "nfd": f"{NFD}.png"}
+NAMES = {"one": "\u1e17.png", "two": "\u0113\u0301.png", "three": "e\u0304\u0301.png", "plain": "e.png"}
+NAMES |= {"nfc": f"{NFC}.png", "nfd": f"{NFD}.png"}
 
-    def file(number: int, source: str, **pictures: str) -> FeatureStore:
-        """Write a file with a row for each name, of a picture."""
-        rows = [Row(names[name], bytes_digest(picture.encode()), 0, "") for name, picture in pictures.items()]
-        path, layout = tmp_path / f"{number}.h5", FeatureLayout.of_shape((4,))
-        write_store(
-            path, spec=make_spec("fake")[0], layout=layout, class_names=("e",), rows=rows, source=source,
-            features=lambda row: np.zeros(4, np.float32),
-        )  # fmt: skip
-        return FeatureStore(path)
 
+def feature_file(path: Path, source: str, skipped: str | None = None, **pictures: str) -> FeatureStore:
+    """Write a file with a row for each name, of a picture, and one name whose file gave none."""
+    rows = [Row(NAMES[name], bytes_digest(picture.encode()), 0, "") for name, picture in pictures.items()]
+    unreadable = [Skipped(NAMES[skipped], "unreadable", "It is no picture.")] if skipped else []
+    write_store(
+        path, spec=make_spec("fake")[0], layout=FeatureLayout.of_shape((4,)), class_names=("e",), rows=rows, source=source,
+        skipped=unreadable, features=lambda row: np.zeros(4, np.float32),
+    )  # fmt: skip
+    return FeatureStore(path)
+
+
+def pictures_of(*stores: FeatureStore) -> dict[str, str]:
+    """Return the digest of each path of the files, merged."""
+    return {row.path: row.sha256 for row in merge(stores).rows}
+
+
+def test_each_source_keeps_its_own_in_any_order_of_files(tmp_path: Path) -> None:
+    """What one source tells apart is told apart in all; of other names that look the same, the first is taken."""
     stores = [
-        file(0, "x", one="a", plain="c"),
-        file(1, "y", three="a", plain="c", nfd="e"),
-        file(2, "x", three="d", two="b", nfc="e"),
-        file(3, "y", two="b", one="a"),
-        file(4, "z", three="d", nfc="e"),
+        feature_file(tmp_path / "0.h5", "x", one="a", plain="c"),
+        feature_file(tmp_path / "1.h5", "y", three="d", plain="c", nfd="e"),
+        feature_file(tmp_path / "2.h5", "x", three="d", two="b", nfc="e"),
+        feature_file(tmp_path / "3.h5", "y", two="b", one="a"),
+        feature_file(tmp_path / "4.h5", "z", three="d", nfc="e"),
     ]
-    merged = merge(stores)
-    found = {names[name]: number for name, number in {"one": 0, "plain": 0, "nfd": 1, "two": 2, "three": 2}.items()}
-    assert {path: number for (path, _), (number, _) in merged.origin.items()} == found
-    assert merged.duplicates == 7
+    for order in itertools.permutations(stores):
+        merged = merge(order)
+        spelt = {row.path for row in merged.rows}
+        cafe = next(name for store in order for name in store.paths if name in {NAMES["nfc"], NAMES["nfd"]})
+        assert spelt == {NAMES[name] for name in ("one", "two", "three", "plain")} | {cafe}
+        assert merged.duplicates == 7
+
+
+def test_two_files_of_one_source_are_no_contradiction_to_one_of_another(tmp_path: Path) -> None:
+    one = feature_file(tmp_path / "one.h5", "x", nfc="a")
+    both = feature_file(tmp_path / "both.h5", "y", nfc="a", nfd="b")
+    assert pictures_of(one, both) == pictures_of(both, one) == pictures_of(both)
+    parts = [feature_file(tmp_path / "2.h5", "y", nfd="b"), feature_file(tmp_path / "3.h5", "y", nfc="a")]
+    for order in itertools.permutations([one, *parts]):
+        assert pictures_of(*order) == pictures_of(both)
+    other = feature_file(tmp_path / "other.h5", "z", nfd="a")
+    for order in ([one, both, other], [other, both, one], [both, one, other]):
+        with pytest.raises(StoreError, match=r"is one picture in .* and another in "):
+            merge(order)
+
+
+def test_a_skipped_file_is_known_as_rows_are(tmp_path: Path) -> None:
+    row = feature_file(tmp_path / "row.h5", "x", nfc="a")
+    bad = feature_file(tmp_path / "bad.h5", "y", skipped="nfd", plain="c")
+    both = feature_file(tmp_path / "both.h5", "z", skipped="nfd", nfc="a")
+    again = feature_file(tmp_path / "again.h5", "v", skipped="nfc", plain="c")
+
+    def skipped(*stores: FeatureStore) -> set[tuple[str, ...]]:
+        return {tuple(item.path for item in merge(order).skipped) for order in itertools.permutations(stores)}
+
+    assert skipped(row, bad) == {()}
+    assert skipped(row, both) == skipped(row, bad, both) == {(NAMES["nfd"],)}
+    assert skipped(bad, again) == {(NAMES["nfc"],), (NAMES["nfd"],)}  # as the first file spells it, once
+    assert {row.path for row in merge([bad, row]).rows} == {NAMES["nfc"], NAMES["plain"]}
 
 
 def test_earlier_files_and_models_are_read_in_one_form(nfc: Path, tmp_path: Path) -> None:
