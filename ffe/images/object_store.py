@@ -30,7 +30,9 @@ CONNECTIONS = 128  # to one server
 _S3_CONFIG = {
     "max_pool_connections": CONNECTIONS,
     "retries": {"max_attempts": 0},  # one layer that tries again is enough: ours, which knows what is worth it
-    **{"user_agent": "ffe", "parameter_validation": False},  # made anew for each request, these took 7 % of botocore's time
+    # made anew for each request, these took 7 % of botocore's time
+    "user_agent": "ffe",
+    "parameter_validation": False,
 }
 _SIGNED = "; if a signature opens it, give its URL with one that still holds: in a list each line needs its own"
 CHANGED = "it was changed after it had been listed; run this again"
