@@ -105,11 +105,12 @@ def similar(
     with FeatureStore(features) as store:
         if not len(store):
             raise SpecError(f"'{store.path}' holds no photos; extract some first.")
+        file_of = file_finder(store)
         if row is not None:
             if not 0 <= row < len(store):
                 raise SpecError(f"There is no row {row}: '{store.path}' has the rows 0 to {len(store) - 1}.")
             name, digest, asked = store.paths[row], store.sha256[row], store.features(np.asarray([row]))[0]
-            file = file_finder(store)(row)
+            file = file_of(row)
         else:
             file = image_at("", os.fsdecode(image or ""))
             name = str(file)
@@ -127,7 +128,7 @@ def similar(
             for one in rows
         )
         if place is not None:
-            _draw(place, name, file, images, [*map(file_finder(store), (one.row for one in rows))])
+            _draw(place, name, file, images, [file_of(one.row) for one in rows])
     return SimilarResult(name, row, images, None if place is None else str(place))
 
 

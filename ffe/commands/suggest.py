@@ -11,12 +11,13 @@ from ffe.base.text import did_you_mean, listed
 from ffe.base.urls import path_or_url
 from ffe.dataset.label_next import WAYS, By
 from ffe.dataset.photo_list import check_list, check_unfilled
+from ffe.dataset.stored_rows import named_files
 from ffe.errors import SpecError
 from ffe.exporting.read_table import open_features
 from ffe.extraction.stage_times import Progress
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Truncated
 from ffe.images.sources import scan
-from ffe.labelling.choice import HEADER, Choice, SuggestResult, named_files
+from ffe.labelling.choice import HEADER, Choice, SuggestResult
 from ffe.labelling.model_answers import answered, holds_features
 from ffe.predictor import Predictor
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -137,6 +137,11 @@ def split_rows(
 def labelled(store: FeatureStore) -> np.ndarray:
     """Return the plain rows that have a label: int64 (n,), ascending."""
     return np.flatnonzero((store.labels >= 0) & (store.views == 0))
+
+
+def named_files(store: FeatureStore, rows: Iterable[int]) -> list[ImageFile]:
+    """Return where the photo of each row lies, or lay."""
+    return [*map(images_at(store.source), (store.paths[row] for row in rows))]
 
 
 def file_finder(store: FeatureStore) -> Callable[[int], ImageFile | None]:

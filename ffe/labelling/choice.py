@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,8 @@ from ffe.base.digests import DigestIndex, key_of
 from ffe.base.text import counted, few, no_formula, quoted
 from ffe.dataset.label_next import By, Candidates, most_kept, spread_out
 from ffe.dataset.photo_list import write_list
-from ffe.dataset.stored_rows import file_finder
 from ffe.errors import DataError
 from ffe.images.image_handle import ImageFile, is_there
-from ffe.images.sources import images_at
 from ffe.labelling.model_answers import check_spec
 from ffe.predictor import Predictor
 from ffe.store.reader import FeatureStore
@@ -70,12 +68,6 @@ class SuggestResult:
     def to_json(self) -> dict[str, Any]:
         """Return what ``ffe suggest --json`` prints."""
         return asdict(self)
-
-
-def named_files(store: FeatureStore, rows: Iterable[int]) -> list[ImageFile]:
-    """Return where the photo of each row lies, or lay."""
-    found, named = file_finder(store), images_at(store.source)
-    return [found(row) or named(store.paths[row]) for row in rows]
 
 
 class Choice:

@@ -15,14 +15,14 @@ from ffe.base.text import few, no_formula, quoted, relabelled
 from ffe.dataset.class_checks import check_labelled
 from ffe.dataset.leaks import warn_of_two_classes
 from ffe.dataset.photo_list import write_list
-from ffe.dataset.stored_rows import labelled
+from ffe.dataset.stored_rows import labelled, named_files
 from ffe.dataset.table import ImageTable, table_of_store
 from ffe.errors import DataError
 from ffe.evaluation.label_errors import find_label_errors
 from ffe.exporting.read_table import open_features
 from ffe.extraction.stage_times import Progress
 from ffe.images.image_handle import ImageFile
-from ffe.images.sources import images_at, scan
+from ffe.images.sources import scan
 from ffe.labelling.model_answers import answered, check_classes, check_spec
 from ffe.predictor import Predictor
 from ffe.tuning.out_of_fold import blocks_of, out_of_fold
@@ -94,7 +94,7 @@ def judged_store(
         else:
             by = "model"
             probabilities = np.concatenate([predictor.probabilities(block) for block in blocks_of(store, used)])
-        files = [*map(images_at(store.source), (store.paths[row] for row in plain.tolist()))]
+        files = named_files(store, plain.tolist())
         given = ["" if label < 0 else store.class_names[label] for label in store.labels[plain].tolist()]
         columns = [(given[i], store.split[row], store.group[row]) for i, row in enumerate(plain.tolist())]
         skipped = [store.paths[row] for row in np.setdiff1d(plain, used).tolist()]

@@ -22,6 +22,7 @@ from ffe.base.digests import bytes_digest
 from ffe.base.file_stat import NO_STAMP
 from ffe.commands.verify import verify
 from ffe.dataset.split_csv import SplitCsv
+from ffe.dataset.stored_rows import named_files
 from ffe.errors import DecodeError, FfeError, SourceError, StaleStoreError
 from ffe.extraction.incremental import Changes
 from ffe.extraction.run import extract
@@ -33,7 +34,6 @@ from ffe.images.loader import ImageStream
 from ffe.images.object_store import Unreachable, read_object, stamp_of, tried
 from ffe.images.sources import image_at, list_images, scan
 from ffe.images.url_source import objects_at
-from ffe.labelling.choice import named_files
 from ffe.redaction import redacted
 from ffe.specs import PreprocessSpec
 from ffe.store.reader import FeatureStore
