@@ -251,13 +251,14 @@ class _Writer:
         layers = list(self._layers.values())
         readers = Counter(name for layer in layers for name in layer.inputs)
         chain = all(len(layer.inputs) <= 1 and readers[layer.name] <= 1 for layer in layers)
-        parts: list[list[_Layer]] = [[]]
-        for layer in layers:
-            tiles = {layer.tile, *(earlier.tile for earlier in parts[-1])}
-            if chain and parts[-1] and (layer.together or parts[-1][-1].together or tiles >= {4, 6}):
+        parts, tiles = [layers[:1]], [0]  # 0 = no convolution has any yet
+        for layer in layers[1:]:
+            if chain and (layer.together or parts[-1][-1].together or {layer.tile, tiles[-1]} == {4, 6}):
                 parts.append([_Layer("Input", layer.inputs[0], [])])
+                tiles.append(0)
             parts[-1].append(layer)
-        return [_written(part, 6 if chain and 6 in {layer.tile for layer in part} else 4) for part in parts]
+            tiles[-1] = tiles[-1] or layer.tile
+        return [_written(part, tile if chain and tile else 4) for part, tile in zip(parts, tiles, strict=True)]
 
 
 def _written(layers: Sequence[_Layer], tile: int) -> NcnnModel:
