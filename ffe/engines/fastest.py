@@ -14,7 +14,7 @@ from ffe.base.file_stat import read_note, write_note
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import cache_root, cores, library_version
 from ffe.engines.ncnn import NcnnEngine, read_graph
-from ffe.engines.ncnn_convert import gains
+from ffe.engines.ncnn_convert import CONVERTER, gains
 from ffe.engines.openvino import BATCH_SIZE, OpenVinoEngine
 from ffe.engines.throughput import run_for, this_machine
 from ffe.errors import EngineError
@@ -127,4 +127,4 @@ def _note(key: str) -> Path:
 
 
 def _here() -> str:
-    return this_machine(f"ncnn by {BATCH_SIZE}", *(library_version(name) or "" for name in ("openvino", "ncnn")))
+    return this_machine(f"ncnn {CONVERTER} by {BATCH_SIZE}", *(library_version(name) or "" for name in ("openvino", "ncnn")))

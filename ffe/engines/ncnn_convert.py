@@ -15,6 +15,7 @@ import numpy as np
 
 from ffe.errors import EngineError
 
+CONVERTER = 1  # goes up when networks come to be written or computed otherwise, so that ``auto`` measures them again
 _TO_CHANNELS_FIRST, _TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 _OPERATORS = {"Add": 0, "Subtract": 1, "Multiply": 2, "Divide": 3}
 _MAGIC = 7767517

@@ -87,6 +87,17 @@ def test_the_best_of_three_rounds_counts(cache: Path, monkeypatch: pytest.Monkey
     assert remembered(KEY) == pytest.approx(machine.rates, abs=0.01)
 
 
+def test_what_was_measured_of_networks_written_otherwise_is_measured_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(openvino_2=12, openvino_4=12, ncnn_8=17)
+    monkeypatch.setattr(fastest, "cores", lambda: 2)
+    monkeypatch.setattr(fastest, "run_for", machine.run_for)
+    assert choice(KEY, model(), 10**6) == Choice("ncnn", 8)
+    monkeypatch.setattr(fastest, "CONVERTER", fastest.CONVERTER + 1)
+    assert remembered(KEY) == {}
+    machine.rates[Choice("ncnn", 8)] = 10
+    assert choice(KEY, model(), 10**6) == choice(KEY, model()) == Choice("openvino", 2)
+
+
 def test_what_is_soon_done_is_looked_at_once_and_not_measured(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(openvino_2=100)
     monkeypatch.setattr(fastest, "run_for", machine.run_for)

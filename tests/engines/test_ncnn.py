@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from small_network import SIZE, constant, model, network
 
+from ffe.base.digests import bytes_digest, canonical_json
 from ffe.base.openvino_ir import IrModel, import_openvino
 from ffe.engines.base import Engine
 from ffe.engines.ncnn import BATCH_SIZE, NcnnEngine, _computed, _loaded, read_graph
-from ffe.engines.ncnn_convert import convert, gains
+from ffe.engines.ncnn_convert import CONVERTER, convert, gains
 from ffe.engines.openvino import OpenVinoEngine
 from ffe.engines.openvino_convert import to_ir
 from ffe.errors import EngineError
@@ -94,6 +95,13 @@ def test_large_tiles_are_for_large_grids() -> None:
     large, small = (_computed(part, _loaded(part), grid) for part in (parts[0], unknown))
     assert not np.array_equal(large, small)
     assert convert(read_graph(model()))[0].tile == 4  # no chain
+
+
+def test_networks_that_are_written_otherwise_are_known_by_another_number() -> None:
+    """Where this fails, ``CONVERTER`` goes up, so that ``auto`` measures again."""
+    parts = [part for size in ((36, 72), (20, 36)) for part in convert(read_graph(chain(size)))]
+    written = canonical_json([[part.param, len(part.weights), part.together, part.tile] for part in parts])
+    assert (CONVERTER, bytes_digest(written)[:16]) == (1, "b7776657566ed5d7")
 
 
 def test_a_call_alone_takes_all_cores_and_others_behind_it_share_weights(monkeypatch: pytest.MonkeyPatch) -> None:
