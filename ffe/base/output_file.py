@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ffe.base.atomic import atomic_write
 from ffe.base.file_access import unopened, unwritable
-from ffe.base.text import suffix_refusal
+from ffe.base.text import FILE_ENDINGS, suffix_refusal
 from ffe.errors import FfeError, ReportError, unwritten
 
 _EXAMPLES = {"features": "features.h5", "model": "model.ffe"}
@@ -30,11 +30,12 @@ def check_folder(path: Path, what: str, wrong: type[FfeError]) -> None:
 
 
 def check_output_folder(folder: Path, what: str, wrong: type[FfeError], *, option: str = "-o", holds: str = "") -> None:
-    """Make sure that a folder for an ``output``, a ``cache`` or a ``TensorBoard log`` is no file, nor named like one."""
+    """Make sure that a folder, which sentences call ``what`` (``output``, ``cache``), is no file, nor named like one."""
     if folder.exists() and not folder.is_dir():
         raise wrong(f"The {what} '{folder}' is a file; name a folder{holds} with {option}.")
-    if not folder.exists() and (refusal := suffix_refusal(folder, what)) is not None:
-        raise wrong(refusal)
+    if not folder.exists() and folder.suffix.lower() in FILE_ENDINGS:
+        place = folder.with_suffix("")
+        raise wrong(f"The {what} is written as a folder, not as '{folder.suffix}'; name the {what} '{place}'.")
 
 
 def check_output(

@@ -87,28 +87,26 @@ _PICTURES = {".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".gif", ".webp", ".avif",
 _PICTURES |= {".ico", ".ppm", ".pgm", ".pbm", ".tga", ".psd", ".eps"}
 _TABLES = {".csv", ".tsv", ".json", ".npz", ".npy", ".parquet", ".pkl", ".joblib", ".h5"}
 _MODELS = {".ffe", ".onnx", ".keras", ".pt", ".pth", ".safetensors", ".tflite"}
-_OTHERS = _PICTURES | _TABLES | _MODELS | {".html", ".md", ".pdf", ".docx", ".zip", ".tar", ".gz", ".tgz"}
+FILE_ENDINGS = _PICTURES | _TABLES | _MODELS | {".html", ".md", ".pdf", ".docx", ".zip", ".tar", ".gz", ".tgz"}
 _FORMATS = {
-    "features": (".h5", "HDF5", _OTHERS - {".h5"}),
-    "model": (".ffe", "ffe's own format", _OTHERS - {".ffe"} | {".hdf5"}),
-    "report": (".html", "HTML", _OTHERS - {".html"}),
-    "table of answers": (".csv", "CSV", _OTHERS - {".csv"}),
-    **dict.fromkeys(("output", "cache", "TensorBoard log"), ("", "a folder", _OTHERS)),
+    "features": (".h5", "HDF5", FILE_ENDINGS - {".h5"}),
+    "model": (".ffe", "ffe's own format", FILE_ENDINGS - {".ffe"} | {".hdf5"}),
+    "report": (".html", "HTML", FILE_ENDINGS - {".html"}),
+    "table of answers": (".csv", "CSV", FILE_ENDINGS - {".csv"}),
 }
 
 
 def suffix_refusal(path: str | os.PathLike[str], what: str) -> str | None:
     """Return what to say of an output whose ending is that of another format; None = it may stay, as any unknown one.
 
-    ``what``: ``features``, ``model``, ``report``, ``table of answers``, or for a folder ``output``, ``cache`` or
-    ``TensorBoard log``; of anything else nothing is known.
+    ``what``: ``features``, ``model``, ``report`` or ``table of answers``; of anything else nothing is known.
     """
     stem, suffix = os.path.splitext(os.fspath(path))
     right, called, wrong = _FORMATS.get(what, ("", "", set()))
     if suffix.lower() not in wrong:
         return None
     verb = "are" if what == "features" else "is"
-    return f"The {what} {verb} written as {called}, not as '{suffix}'; name the {'output' if right else what} '{stem}{right}'."
+    return f"The {what} {verb} written as {called}, not as '{suffix}'; name the output '{stem}{right}'."
 
 
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")  # by which a spreadsheet takes the cell of a CSV for a formula

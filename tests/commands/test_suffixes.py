@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from ffe import pack
 from ffe.base.atomic import copy_file
 from ffe.base.output_file import check_output as check_report
-from ffe.base.output_file import write_output
+from ffe.base.output_file import check_output_folder, write_output
 from ffe.bundle.build import check_place
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
@@ -61,6 +61,12 @@ def test_a_folder(pictures: Path, tmp_path: Path, command: str, suffix: str) -> 
     sentence = f"The output is written as a folder, not as '{suffix}'; name the output '{tmp_path / 'o'}'."
     assert (result.exit_code, result.stdout, result.stderr) == (3, "", f"ffe: {sentence}\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_any_kind(tmp_path: Path) -> None:
+    sentence = f"The album is written as a folder, not as '.pdf'; name the album '{tmp_path / 'o'}'."
+    with pytest.raises(StoreError, match=f"^{re.escape(sentence)}$"):
+        check_output_folder(tmp_path / "o.pdf", "album", StoreError)
 
 
 @pytest.mark.parametrize("name", ["f", "f.hdf5", "f.hdf", "f.features"])
