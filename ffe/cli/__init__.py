@@ -116,14 +116,14 @@ class _Commands(click.Group):
         except (KeyboardInterrupt, Exception) as error:
             if isinstance(error, OSError) and (error.errno == errno.EPIPE or error.filename == ANSWERS):
                 raise
-            if ctx.obj.get("debug"):
+            if debug := "debug" in ctx.obj:
                 traceback.print_exception(error)
-            message, code = _sentence(error, ctx.invoked_subcommand or "")
+            message, code = _sentence(error, ctx.invoked_subcommand or "", debug)
             click.echo(f"ffe: {plain(message, _LONGEST_MESSAGE)}", err=True)  # names in it may hold anything
             ctx.exit(code)
 
 
-def _sentence(error: BaseException, command: str) -> tuple[str, int]:
+def _sentence(error: BaseException, command: str, debug: bool) -> tuple[str, int]:
     """Return what to say of an error, and the exit code."""
     if isinstance(error, KeyboardInterrupt):
         return f"interrupted{_AFTER_INTERRUPTION.get(command, '')}", INTERRUPTED
@@ -138,7 +138,8 @@ def _sentence(error: BaseException, command: str) -> tuple[str, int]:
         where = f" ('{error.filename}')" if error.filename else ""
         return f"{error.strerror or error}{where}; mend that and run the command again.", REFUSED
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"this should not happen: {text[:300]}; --debug shows where, please report it.", BROKEN
+    what_next = "please report it with the traceback above" if debug else "--debug shows where, please report it"
+    return f"this should not happen: {text[:300]}; {what_next}.", BROKEN
 
 
 def _hush(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:

@@ -286,14 +286,15 @@ def test_an_error_of_the_system_is_code_3_with_its_file(monkeypatch: pytest.Monk
     ],
     ids=repr,
 )
-def test_debug_shows_the_traceback_and_changes_nothing_else(
+def test_debug_shows_the_traceback_and_is_not_proposed_again(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
 ) -> None:
     _raising(monkeypatch, error)
     plain, shown = _run("evaluate", "m.ffe", "f.h5"), _run("evaluate", "m.ffe", "f.h5", "--debug")
     assert (plain.exit_code, shown.exit_code, plain.stdout, shown.stdout) == (code, code, "", "")
     assert shown.stderr.startswith("Traceback (most recent call last):\n")
-    assert shown.stderr.endswith(f"{''.join(traceback.format_exception_only(error))}{plain.stderr}")
+    sentence = plain.stderr.replace("--debug shows where, please report it.", "please report it with the traceback above.")
+    assert shown.stderr.endswith(f"{''.join(traceback.format_exception_only(error))}{sentence}")
 
 
 def test_version_and_help() -> None:
