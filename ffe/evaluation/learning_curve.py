@@ -19,7 +19,7 @@ _SMALL = 0.0005  # rounds to 0.0 points
 
 @dataclass(frozen=True)
 class LearningCurvePoint:
-    """Mean accuracy of fits on ``size`` photos, and the interval of 95 % of that mean; all in [0, 1]."""
+    """Mean accuracy of fits on ``size`` photos, and the interval of 95 % of that mean, longer than 0; all in [0, 1]."""
 
     size: int
     accuracy: float
@@ -74,9 +74,10 @@ def fit_learning_curve(points: Sequence[LearningCurvePoint], *, seed: int = 0) -
     simulations whose errors fall to nothing. With it that is still so in up to 15.
 
     The standard error of a point is that of the longer side of its interval: where all are
-    right, or nearly so, the interval goes down alone. One that is 0 or unknown (NaN) counts as
-    the largest of the others. For fewer than three points, or without any standard error, there
-    is no fit; a DataError where there is no point, or a size is not above 0 or comes twice.
+    right, or nearly so, the interval goes down alone. With half the interval instead, the true
+    gain lay above in up to 18 of a hundred simulations of answers, not in up to 9.
+    For fewer than three points there is no fit; a DataError where there is no point, or a size
+    is not above 0 or comes twice.
     """
     points = tuple(sorted(points, key=lambda point: point.size))
     n = np.asarray([point.size for point in points], np.float64)
@@ -84,11 +85,10 @@ def fit_learning_curve(points: Sequence[LearningCurvePoint], *, seed: int = 0) -
         raise DataError("A growth curve needs points whose sizes are above 0 and different; give each one once.")
     accuracy = np.asarray([point.accuracy for point in points])
     error, ends = 1 - accuracy, np.asarray([point.interval for point in points])
-    spread = np.nan_to_num(np.abs(ends - accuracy[:, None]).max(axis=1) / Z, posinf=0.0)
+    spread = np.abs(ends - accuracy[:, None]).max(axis=1) / Z
     twice = 2 * points[-1].size
-    if len(points) < _FEWEST or not (spread > 0).any():
+    if len(points) < _FEWEST:
         return LearningCurve(points, None, None, None, twice, None, None, None, None)
-    spread[spread <= 0] = spread.max()
     drawn = np.random.default_rng(seed).normal(error, spread, (_RESAMPLES, len(n)))
     errors = np.vstack([error, np.clip(drawn, 0, 1)])
     a, b, c = _fit(n, errors, spread)
