@@ -1,4 +1,7 @@
-"""The main job where TensorFlow is not installed, on each other backend of Keras; ``.ci/without_tensorflow`` runs this."""
+"""The main job where TensorFlow is not installed, on each other backend of Keras; ``.ci/without_tensorflow`` runs this.
+
+With ``FFE_TEST_GPU=1`` it runs on a GPU; there OpenVINO need not be installed.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from ffe.store.reader import FeatureStore
 pytestmark = pytest.mark.without_tensorflow
 
 BACKENDS = ("torch", "jax")
+GPU = bool(os.environ.get("FFE_TEST_GPU"))
 BACKBONE = ("--backbone", "mobilenet_0.25", "--size", "32", "--weights", "random")
 COMMANDS = (
     ("doctor", "--json"),
@@ -68,8 +72,8 @@ def _run(folder: Path, backend: str) -> tuple[Path, list[str]]:
             **os.environ,
             "FFE_CACHE_DIR": str(folder / "cache"),
             "KERAS_BACKEND": backend,
-            "CUDA_VISIBLE_DEVICES": "",
-            "PYTHONPATH": str(Path.cwd()),
+            **({"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if GPU else {"CUDA_VISIBLE_DEVICES": ""}),
+            "PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")]),
         },
     )
     assert done.returncode == 0, done.stderr
@@ -82,9 +86,9 @@ def _run(folder: Path, backend: str) -> tuple[Path, list[str]]:
 def test_every_command_does_its_work(answers: dict[str, tuple[Path, list[str]]], backend: str) -> None:
     folder, printed = answers[backend]
     doctor, extracted, converted, trained, tuned, predicted, finetuned, predicted_on, _, exported = printed
-    assert f"on {backend}, no GPU" in doctor
+    assert f"on {backend}, {'1 GPU' if GPU else 'no GPU'}" in doctor
     assert (json.loads(extracted)["computed"], json.loads(extracted)["engine"]) == (24, "keras")
-    assert (json.loads(converted)["computed"], json.loads(converted)["engine"]) == (24, "openvino")
+    assert (json.loads(converted)["computed"], json.loads(converted)["engine"]) == (24, "keras" if GPU else "openvino")
     assert [json.loads(text)["head"] for text in (trained, tuned)] == ["dense", "logistic"]
     for text in (predicted, predicted_on):
         rows = [json.loads(line) for line in text.splitlines()]
@@ -106,3 +110,42 @@ def test_features_are_the_same_on_each(answers: dict[str, tuple[Path, list[str]]
 def _features(path: Path) -> np.ndarray:
     with FeatureStore(path) as store:
         return store.features()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_float32_stays_float32_on_a_gpu(backend: str) -> None:
+    """PyTorch and JAX take TF32 for convolutions there, of which 10 bits are left, unless they are told not to."""
+    code = {
+        "torch": "import torch\ndef setting(): return torch.backends.cudnn.allow_tf32",
+        "jax": "import jax\ndef setting(): return jax.config.jax_default_matmul_precision",
+    }[backend]
+    code += """
+import numpy as np
+from ffe.engines.keras import KerasEngine
+class Model:
+    def predict_on_batch(self, images):
+        print(setting())
+        return images
+engine = KerasEngine.__new__(KerasEngine)
+engine._model, engine.on_cpu, engine.seconds = Model(), False, 0.0
+print(setting())
+engine._run(np.zeros((1, 2)), 1)
+print(setting())
+"""
+    assert _printed(code, KERAS_BACKEND=backend) == {"torch": "True\nFalse\nTrue\n", "jax": "None\nhighest\nNone\n"}[backend]
+
+
+def test_pictures_are_scaled_where_they_lie() -> None:
+    """NumPy's arrays mix with tensors of the CPU alone; the device ``meta`` has no memory that NumPy could read, as GPUs."""
+    code = """
+import torch
+from ffe.engines.keras import _scaling_layer
+for mode in ("tf", "caffe", "torch", "none"):
+    print(_scaling_layer(mode)(torch.zeros((1, 2, 2, 3), dtype=torch.uint8, device="meta")).device)
+"""
+    assert _printed(code, KERAS_BACKEND="torch", KERAS_TORCH_DEVICE="meta") == 4 * "meta\n"
+
+
+def _printed(code: str, **environment: str) -> str:
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment}).stdout

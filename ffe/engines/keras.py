@@ -13,7 +13,7 @@ import numpy as np
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.forks import check_same_process
 from ffe.engines.base import Engine, padded
-from ffe.engines.devices import keras_gpus
+from ffe.engines.devices import keras_gpus, whole_float32
 from ffe.images.preprocess import scaling_of
 from ffe.specs import ExtractSpec, PreprocessMode
 
@@ -26,7 +26,8 @@ class KerasEngine(Engine):
 
     It is not ``exact``: on processors without AVX-512, TensorFlow's rows differed in their last bit (1e-7) with the fill of
     the batch and with their neighbours. Two graphs are traced, of ``batch_size`` images and of one: on a CPU, images that do
-    not fill a batch are computed one by one. On a GPU they are padded, which costs less there than another graph.
+    not fill a batch are computed one by one. On a GPU they are padded, which costs less there than another graph. ``float32``
+    stays float32 there (no TF32).
     """
 
     name = "keras"
@@ -63,7 +64,8 @@ class KerasEngine(Engine):
         started = time.perf_counter()
         one_by_one = self.on_cpu and len(images) < batch_size
         calls = images[:, None] if one_by_one else [padded(images, batch_size)]
-        rows = [np.asarray(self._model.predict_on_batch(call), np.float32) for call in calls]
+        with whole_float32():
+            rows = [np.asarray(self._model.predict_on_batch(call), np.float32) for call in calls]
         features = np.concatenate(rows)[: len(images)]
         self.seconds += time.perf_counter() - started
         return features
@@ -78,6 +80,6 @@ def _scaling_layer(mode: PreprocessMode) -> keras.layers.Layer:
     class Scaling(keras.layers.Layer):
         def call(self, images):  # type: ignore[no-untyped-def]
             x = keras.ops.cast(images, "float32")
-            return scaling.scaled(keras.ops.flip(x, axis=-1) if scaling.channels == "bgr" else x)
+            return scaling.scaled(keras.ops.flip(x, axis=-1) if scaling.channels == "bgr" else x, keras.ops)
 
     return Scaling(dtype="float32")

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from ffe.backbones.registry import Network
 from ffe.base.forks import check_torch
 from ffe.engines.base import Engine, padded
-from ffe.engines.devices import torch_device
+from ffe.engines.devices import torch_device, torch_float32
 from ffe.errors import one_line
 from ffe.images.preprocess import GRAY_RGB, scaling_of
 from ffe.specs import ExtractSpec, PreprocessSpec
@@ -47,8 +48,8 @@ class TorchEngine(Engine):
         self.on_cpu = device == "cpu"
         self.sizes = (batch_size,) if self.on_cpu else tuple(batch_size * n for n in (1, 2, 4, 8))
         self._device = torch.device(device)
-        self._half = {"mixed_float16": torch.float16, "mixed_bfloat16": torch.bfloat16}.get(spec.precision)
-        self._module = rows_module(network, spec.preprocess).to(self._device)
+        half = {"mixed_float16": torch.float16, "mixed_bfloat16": torch.bfloat16}.get(spec.precision)
+        self._module = rows_module(network, spec.preprocess, half).to(self._device)
         if device == "cuda":
             self._module = compiled(self._module)
             self._copies = torch.cuda.Stream()
@@ -97,10 +98,8 @@ class TorchEngine(Engine):
 
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
-            if self._half is not None:
-                stack.enter_context(torch.autocast(self._device.type, self._half))
-            elif self._device.type == "cuda":  # convolutions would take TF32, of which 10 bits are left
-                stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
+            if self._device.type == "cuda":
+                stack.enter_context(torch_float32())
             yield
 
 
@@ -111,9 +110,15 @@ def _pixels(images: np.ndarray) -> Any:
 
 
 def compiled(module: Any) -> Any:
-    """Return a ``torch.nn.Module`` that is compiled at its first call; where that fails, it runs as it is, which is said."""
+    """Return a ``torch.nn.Module`` that is compiled at its first call; where that fails, it runs as it is, which is said.
+
+    PyTorch compiles one piece of code for 8 sizes and networks at the most, and the code of all engines is the same: what it
+    holds of earlier ones is forgotten. One that is in use still is compiled again.
+    """
     import torch
 
+    warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")  # advice to give up bits
+    torch.compiler.reset()
     fast, whole = torch.compile(module, dynamic=False), True
 
     def run(batch: Any) -> Any:
@@ -131,10 +136,11 @@ def compiled(module: Any) -> Any:
     return run
 
 
-def rows_module(network: Network, preprocess: PreprocessSpec) -> Any:
+def rows_module(network: Network, preprocess: PreprocessSpec, half: Any = None) -> Any:
     """Return a ``torch.nn.Module`` from uint8 (N, H, W, 3), RGB, to float32 (N, D), as ``network.layout`` says.
 
-    It scales as ``ffe.images.preprocess`` does, in float32 whatever the precision of the network.
+    It scales as ``ffe.images.preprocess`` does, in float32 whatever the precision of the network: ``half`` is the
+    ``torch.dtype`` of its autocast, None = there is none. It is part of what is compiled, so no other engine's is taken.
     """
     import torch
 
@@ -158,7 +164,8 @@ def rows_module(network: Network, preprocess: PreprocessSpec) -> Any:
                 x = x.flip(-1)
             x = (x - self.mean) / self.deviation
             rows = []
-            outputs = self.network(x.permute(0, 3, 1, 2) if network.input_layout == "NCHW" else x)
+            with torch.autocast(images.device.type, half, enabled=half is not None):
+                outputs = self.network(x.permute(0, 3, 1, 2) if network.input_layout == "NCHW" else x)
             for output, axes in zip(outputs, network.output_layouts, strict=True):
                 rows.append((output.permute(0, 2, 3, 1) if axes == "NCHW" else output).float().flatten(1))
             return torch.cat(rows, 1)

@@ -94,11 +94,7 @@ def _scaled(pixels: Any, spec: PreprocessSpec) -> Any:
         x = ops.sum(ops.multiply(x, np.asarray(GRAY_RGB, np.float32)), axis=-1, keepdims=True)
     elif scaling.channels == "bgr":
         x = ops.concatenate([x[..., 2:3], x[..., 1:2], x[..., 0:1]], axis=-1)
-    if scaling.divisor != 1:
-        x = x / scaling.divisor
-    if scaling.mean is not None:
-        x = ops.subtract(x, np.asarray(scaling.mean, np.float32))
-    return x if scaling.std is None else ops.divide(x, np.asarray(scaling.std, np.float32))
+    return scaling.scaled(x, ops)
 
 
 def facts(bundle: Bundle, inputs: Mapping[str, PreprocessSpec | None], precision: str) -> dict[str, Any]:

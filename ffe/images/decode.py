@@ -19,7 +19,6 @@ from ffe.base.text import counted, url_refusal
 from ffe.errors import DecodeError, ran_out_of_memory
 from ffe.images.decode_memory import reserved_memory
 from ffe.images.guards import (
-    HEAD_BYTES,
     check_pixels,
     checked,
     is_cut_off,
@@ -34,6 +33,8 @@ from ffe.images.phash import perceptual_hash
 from ffe.images.resize import resized
 from ffe.specs import PreprocessSpec
 
+_FIRST_BYTES = 1 << 16  # most photos of the web at once: where many threads read, each call has to wait for Python's lock
+_MOST_BYTES = 1 << 24
 _METADATA_BYTES = 1 << 17  # of a JPEG file: it comes first, in blocks of up to 64 KiB
 _STRIP_PIXELS = 1 << 22  # colours are converted so many at a time, so that no copy of a large picture is made
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
@@ -78,23 +79,26 @@ def read_image(file: str | os.PathLike[str] | ImageHandle | bytes, max_bytes: in
     try:
         _check_file(os.stat(path))
         descriptor = os.open(path, os.O_RDONLY | _NO_WAITING)  # it may have become a pipe since
-        with os.fdopen(descriptor, "rb") as opened:
+        try:
             status = os.fstat(descriptor)
             _check_file(status)
             if status.st_size > max_bytes:
                 raise DecodeError("too-large", too_many_bytes(max_bytes))
-            data = opened.read(HEAD_BYTES)
+            data = os.read(descriptor, _FIRST_BYTES)
             if not data:
                 raise DecodeError("empty", "the file is empty")
             kind_of(data)
             size = status.st_size or max_bytes  # some file systems know no sizes
-            data += opened.read(max(0, size - len(data)))
-            if opened.read(1):
+            while len(data) <= size and (more := os.read(descriptor, min(size + 1 - len(data), _MOST_BYTES))):
+                data += more
+            if len(data) > size:
                 grows = "the file grows while it is read; run this again when it is complete"
                 raise DecodeError("unreadable", grows if status.st_size else too_many_bytes(max_bytes))
             now = os.fstat(descriptor)
             if (now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
                 raise DecodeError("unreadable", "it was changed while it was read; run this again")
+        finally:
+            os.close(descriptor)
     except FileNotFoundError as error:
         why = "a URL; download it first" if url_refusal(path) else "no such file"
         archive, mark, _ = os.fspath(path).partition("#")

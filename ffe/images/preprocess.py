@@ -34,13 +34,13 @@ class Scaling:
     std: tuple[float, ...] | None = None
     channels: Channels = "rgb"  # that the network is given, in this order
 
-    def scaled(self, x: Any) -> Any:
-        """Scale float32 (..., C), of NumPy or of Keras, whose channels are those of the network."""
+    def scaled(self, x: Any, ops: Any = np) -> Any:
+        """Scale float32 (..., C), of NumPy or, with ``ops`` its ``keras.ops``, of Keras; the channels are the network's."""
         if self.divisor != 1:
-            x = x / np.float32(self.divisor)
+            x = ops.divide(x, np.float32(self.divisor))
         if self.mean is not None:
-            x = x - np.asarray(self.mean, np.float32)
-        return x if self.std is None else x / np.asarray(self.std, np.float32)
+            x = ops.subtract(x, np.asarray(self.mean, np.float32))
+        return x if self.std is None else ops.divide(x, np.asarray(self.std, np.float32))
 
     @property
     def bytes_mean(self) -> np.ndarray | None:

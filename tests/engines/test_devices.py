@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ffe.engines.devices import keras_gpus
+from ffe.engines.devices import keras_gpus, whole_float32
 
 
 # on PyTorch, .ci/without_tensorflow does the whole job each time
@@ -57,3 +57,13 @@ def test_gpus_are_counted(monkeypatch: pytest.MonkeyPatch, backend: str, devices
     monkeypatch.setattr(keras.config, "backend", lambda: backend)
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: devices)
     assert keras_gpus() == count
+
+
+def test_float32_stays_float32_on_a_gpu_of_tensorflow() -> None:
+    """It takes TF32 there by itself; tests/test_without_tensorflow.py holds the other backends, and that the engine asks."""
+    from tensorflow.config.experimental import tensor_float_32_execution_enabled as setting
+
+    assert setting()
+    with whole_float32():
+        assert not setting()
+    assert setting()

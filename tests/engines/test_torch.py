@@ -7,6 +7,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -174,6 +175,38 @@ def test_what_cannot_be_compiled_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) 
     assert said == [
         "PyTorch cannot compile the backbone (RuntimeError: no compiler anywhere), so it runs as it is, which is slower."
     ]
+
+
+def test_networks_are_compiled_however_many_there_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch gives up, with a warning of its own, at the ninth variant of one piece of code."""
+    seen = []
+
+    def backend(graph: Any, _: Any) -> Any:
+        seen.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    for number in range(10):
+        run = compiled(_Plus(number))
+        assert run(torch.zeros(1)).item() == run(torch.zeros(1)).item() == number
+    assert len(seen) == 10
+
+
+class _Plus(torch.nn.Module):
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def forward(self, batch: Any) -> Any:
+        return batch + self.number
+
+
+def test_nothing_is_said_of_bits_that_could_be_given_up() -> None:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        compiled(_Plus(0))
+        warnings.warn("TensorFloat32 tensor cores for float32 matrix multiplication available but not enabled.", stacklevel=1)
+    assert not [each for each in said if "TensorFloat32" in str(each.message)]
 
 
 def test_want_of_memory_is_no_failure_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:

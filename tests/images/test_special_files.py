@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -111,30 +111,29 @@ def test_a_sparse_file_of_100_gib_is_not_read(tmp_path: Path) -> None:
 
 
 def test_of_a_file_that_is_no_picture_only_the_start_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding.os, "fdopen", _counting(counted := []))
+    counted: list[int] = []
+    real = os.read
+
+    def read(descriptor: int, count: int) -> bytes:
+        counted.append(count)
+        return real(descriptor, count)
+
+    monkeypatch.setattr(decoding.os, "read", read)
     assert answer(sparse(tmp_path / "film.mov", b"\0\0\0\x18ftypqt  ", 1 << 30))[0] == "unsupported"
     assert answer(sparse(tmp_path / "zeros.jpg", b"", 1 << 30))[0] == "not-an-image"
-    assert counted == [4096, 4096]
+    assert counted == [65_536, 65_536]
 
 
-def _counting(counted: list[int]) -> Callable[..., object]:
-    """Return a stand-in for ``os.fdopen`` whose files note how much is asked of them."""
-
-    class Counting:
-        def __init__(self, descriptor: int, mode: str) -> None:
-            self._descriptor = descriptor
-
-        def read(self, count: int) -> bytes:
-            counted.append(count)
-            return os.read(self._descriptor, count)
-
-        def __enter__(self) -> Counting:
-            return self
-
-        def __exit__(self, *rest: object) -> None:
-            os.close(self._descriptor)
-
-    return Counting
+@pytest.mark.parametrize("size", [65_535, 65_536, 65_537, 200_000])
+def test_a_file_is_read_as_a_whole_though_the_system_gives_less_than_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    path, real = tmp_path / "photo.jpg", os.read
+    path.write_bytes(b"\xff\xd8\xff\xe0" + os.urandom(size - 4))
+    assert decoding.read_image(path) == path.read_bytes()
+    monkeypatch.setattr(decoding.os, "read", lambda descriptor, count: real(descriptor, min(count, 10_000)))
+    with path.open("rb") as file:
+        assert decoding.read_image(path) == file.read()
 
 
 def test_a_file_that_grows_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
