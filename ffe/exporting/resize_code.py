@@ -59,8 +59,9 @@ def _python_resize(spec: PreprocessSpec) -> list[str]:
 def other_code(language: str, spec: PreprocessSpec | None) -> str | None:
     """Return the lines of ``js``, ``kt`` or ``swift`` that make ``pixels``, the bytes that the model takes of one photo.
 
-    They read a photo as it is, and where there is a spec, do Pillow's resize. None where they would have to fill a picture up,
-    or to cut another shape than a square out of it.
+    They read a photo as it is, and where there is a spec, do Pillow's resize, by functions that stand above what calls them: so
+    they may be copied into a function, too. None where they would have to fill a picture up, or to cut another shape than a
+    square out of it.
     """
     photo = _template(f"photo.{language}")
     begin = {"js": "const", "kt": "val", "swift": "let"}[language]
@@ -81,7 +82,7 @@ def other_code(language: str, spec: PreprocessSpec | None) -> str | None:
         "WIDTH": spec.size[1],
         "HEIGHT": spec.size[0],
     }
-    text = f"{photo}{begin} pixels = resized(rgb, width, height)\n\n{_template(f'resize.{language}')}".rstrip()
+    text = f"{_template(f'resize.{language}')}\n{photo}{begin} pixels = resized(rgb, width, height)"
     for name, value in words.items():
         text = text.replace(f"@{name}@", str(value))
     return text

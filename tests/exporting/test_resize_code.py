@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -73,21 +74,33 @@ def test_lines_of_python_leave_a_photo_its_size_where_the_model_resizes(tmp_path
     np.testing.assert_array_equal(names["image"], photo()[None])  # type: ignore[arg-type]
 
 
+# what the lines of JavaScript ask of a browser, for a photo that stands upright and is nowhere transparent
+BROWSER = """
+const createImageBitmap = async (file) => file;
+class OffscreenCanvas {
+  getContext() {
+    return {fillRect() {}, drawImage(bitmap) { this.bitmap = bitmap; }, getImageData() { return {data: this.bitmap.rgba}; }};
+  }
+}
+const all = [];
+"""
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="no Node.js on this machine; it runs the lines of JavaScript")
-def test_lines_of_javascript_give_the_pixels_of_pillow() -> None:
-    wanted, tries = [], []
-    for spec in SPECS[:3]:
+def test_lines_of_javascript_run_as_printed_and_give_the_pixels_of_pillow() -> None:
+    wanted, blocks = [], []
+    for spec in (*SPECS[:3], None):
         lines = other_code("js", spec)
         assert lines is not None
         for shape in ((123, 171), (150, 123), (31, 20)):
             pixels = photo(*shape)
-            wanted.append(resized(Image.fromarray(pixels), spec)[0])
-            _, functions = lines.split("const pixels = resized(rgb, width, height)")
-            rgb = json.dumps(pixels.ravel().tolist())
-            tries.append(f"(() => {{ {functions}\nreturn [...resized({rgb}, {shape[1]}, {shape[0]})]; }})()")
+            wanted.append(pixels if spec is None else resized(Image.fromarray(pixels), spec)[0])
+            rgba = np.dstack([pixels, np.full(shape, 255, np.uint8)]).ravel().tolist()
+            file = f"{{width: {shape[1]}, height: {shape[0]}, rgba: Uint8ClampedArray.from({json.dumps(rgba)})}}"
+            blocks.append(f"{{\nconst file = {file};\n{lines}\nall.push([...pixels]);\n}}\n")
     done = subprocess.run(
-        ["node", "-"],
-        input=f"console.log(JSON.stringify([{','.join(tries)}]))",
+        ["node", "--input-type=module", "-"],
+        input=BROWSER + "".join(blocks) + "console.log(JSON.stringify(all));",
         capture_output=True,
         text=True,
         timeout=60,
@@ -95,6 +108,19 @@ def test_lines_of_javascript_give_the_pixels_of_pillow() -> None:
     )
     for pixels, expected in zip(json.load(io.StringIO(done.stdout)), wanted, strict=True):
         np.testing.assert_array_equal(np.reshape(pixels, expected.shape), expected)
+
+
+@pytest.mark.parametrize("language", ["js", "kt", "swift"])
+def test_each_function_stands_above_what_calls_it(language: str) -> None:
+    """In a function of Kotlin that is a must; as these lines are copied, nobody can know where to."""
+    text = other_code(language, CUT)
+    assert text is not None
+    names = re.findall(r"^(?:function|fun|func) (\w+)", text, re.MULTILINE)
+    assert set(names) == {"pass", "half", "resized"}
+    for name in names:
+        first, *calls = (found.start() for found in re.finditer(rf"\b{name}\(", text))
+        assert calls
+        assert text[:first].rstrip().endswith(("function", "fun", "func"))
 
 
 @pytest.mark.parametrize("language", ["js", "kt", "swift"])

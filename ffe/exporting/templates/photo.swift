@@ -1,4 +1,4 @@
-import CoreImage
+// above it `import CoreImage`; `url`: where the photo lies
 let photo = CIImage(contentsOf: url, options: [.applyOrientationProperty: true])!
 let width = Int(photo.extent.width), height = Int(photo.extent.height)
 var rgba = [UInt8](repeating: 0, count: 4 * width * height)

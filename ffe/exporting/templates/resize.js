@@ -18,9 +18,9 @@ function pass(rgb, width, height, size, first, count) {
   }
   return out;
 }
+function half(n) { return @HALF@; }
 function resized(rgb, width, height) { // -> uint8 (@HEIGHT@, @WIDTH@, 3)
   const across = @ACROSS@, down = @DOWN@;
   const left = half(across - @WIDTH@), top = half(down - @HEIGHT@);
   return pass(pass(rgb, width, height, across, left, @WIDTH@), height, @WIDTH@, down, top, @HEIGHT@);
 }
-const half = (n) => @HALF@;
