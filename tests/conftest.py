@@ -45,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop(name, None)
     os.environ.update(FFE_CACHE_DIR=str(folder / "cache"), KERAS_HOME=str(folder / "keras"))
     os.environ.update(HOME=str(folder / "home"), USERPROFILE=str(folder / "home"))
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that spin while they wait take the cores of the other processes
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -48,7 +48,7 @@ FAMILIES = [
     ("mobilenetv4_conv_small_035", 64, "NCHW", Part(2, 2, 336)),
     ("mambaout_femto", 64, "NHWC", Part(2, 2, 288)),
     ("vit_tiny_patch16_224", 64, "NTC", Part(4, 4, 192, 1)),
-    ("vit_little_patch16_reg1_gap_256", 64, "NTC", Part(4, 4, 320, 1, class_token=False)),
+    ("vit_wee_patch16_reg1_gap_256", 64, "NTC", Part(4, 4, 256, 1, class_token=False)),
 ]
 MORE = [
     ("vit_small_patch14_dinov2.lvd142m", 224, "NTC", Part(16, 16, 384, 1)),
@@ -146,12 +146,12 @@ def test_names_of_layers_are_read_once() -> None:
 
 
 def test_layers_lie_side_by_side() -> None:
-    spec, weights = make_spec("timm:vit_tiny_patch16_224", 64, "random", "blocks.0, norm")
-    assert float_model(spec, weights).record["layout"] == [[4, 4, 192, 1]] * 2
+    spec, weights = make_spec("timm:test_vit", 64, "random", "blocks.0, norm")
+    assert float_model(spec, weights).record["layout"] == [[4, 4, 64, 1]] * 2
     images = np.random.default_rng(3).integers(0, 256, (2, 64, 64, 3), np.uint8)
     found = open_engine(spec, weights).extract(images)
-    last, weights = make_spec("timm:vit_tiny_patch16_224", 64, "random")
-    assert np.abs(found[:, 17 * 192 :] - open_engine(last, weights).extract(images)).max() <= 1e-4
+    last, weights = make_spec("timm:test_vit", 64, "random")
+    assert np.abs(found[:, 17 * 64 :] - open_engine(last, weights).extract(images)).max() <= 1e-4
     top, weights = make_spec(SMALL, 32, "random", "classifier")
     assert float_model(top, weights).record["layout"] == [1, 1, 1000]
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 import ffe
 from ffe.backbones.resolve import make_spec
+from ffe.base.digests import bytes_digest
 from ffe.base.feature_layout import FeatureLayout
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
@@ -201,7 +202,7 @@ def write_features(path: Path, count: int, dims: int, classes: tuple[str, ...]) 
         spec=make_spec("fake")[0],
         layout=FeatureLayout.of_shape((1, 1, dims)),
         class_names=classes,
-        rows=[Row(f"{i}.jpg", f"{len(classes)}{i:063x}", i % 2 if classes else -1, "") for i in range(count)],
+        rows=[Row(f"{i}.jpg", bytes_digest(f"{len(classes)}{i}".encode()), i % 2 if classes else -1, "") for i in range(count)],
         features=lambda row: np.roll(block[int(row.path[:-4]) % 512], int(row.path[:-4]) // 512),
     )
 
