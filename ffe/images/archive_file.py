@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import shlex
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
@@ -11,13 +13,17 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now, stamp_to_keep
-from ffe.base.urls import is_url
+from ffe.base.urls import is_url, url_name
 from ffe.errors import DecodeError
 from ffe.images.object_store import info_of, read_range
 from ffe.images.url_source import url_suffix
+from ffe.redaction import redacted
 
 ArchivePlace = Path | str  # a text is a URL, with all that opens it
 
+_COMPRESSED = ((b"\x1f\x8b", "gunzip"), (b"BZh", "bunzip2"), (b"\xfd7zXZ\0", "unxz"), (b"\x28\xb5\x2f\xfd", "unzstd"))
+_COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
+_COMPRESSED_TAR = re.compile(r"\.(tar\.(gz|bz2|xz|zst)|t(gz|bz2?|xz|zst))$", re.IGNORECASE)
 _BLOCK = 8 << 20
 _MOST_BLOCKS = 24  # of all archives together, those on their way too
 
@@ -27,8 +33,30 @@ _lock = threading.Lock()
 
 
 def suffix_of(place: ArchivePlace) -> str:
-    """Return the ending of an archive's name, in small letters."""
+    """Return the ending of an archive's name, in small letters; that of a compressed tar is ``.tar``, too."""
+    if _COMPRESSED_TAR.search(url_name(place) if isinstance(place, str) else place.name):
+        return ".tar"
     return url_suffix(place) if isinstance(place, str) else place.suffix.lower()
+
+
+def decompressed(name: str) -> str:
+    """Return how a compressed file is named when it no longer is; one whose name does not say so gets another name."""
+    stem, suffix = os.path.splitext(name)
+    if suffix.lower() in _COMPRESSED_SUFFIXES:
+        return stem
+    return f"{stem}.tar" if _COMPRESSED_TAR.search(name) else f"{stem}-plain{suffix}"
+
+
+def compressed_refusal(place: ArchivePlace, head: bytes) -> str | None:
+    """Return what to say of a file that is compressed as a whole, by its first bytes; None = it is not."""
+    if (tool := next((tool for magic, tool in _COMPRESSED if head.startswith(magic)), None)) is None:
+        return None
+    name, first = (url_name(place), "download it, decompress it") if is_url(place) else (str(place), "decompress it")
+    plain = decompressed(name)
+    return (
+        f"'{redacted(str(place))}' is compressed as a whole, so nothing in it can be read alone; {first} with "
+        f"'{tool} -c < {shlex.quote(name)} > {shlex.quote(plain)}', and give '{plain}'."
+    )
 
 
 def archive_version(place: ArchivePlace) -> Stamp:

@@ -18,7 +18,7 @@ from ffe.base.text import composed, counted, few, quoted
 from ffe.base.urls import is_url, url_below, url_name, url_parent
 from ffe.errors import DecodeError, SourceError
 from ffe.images.archive import MARK, Archive, MemberTable
-from ffe.images.archive_file import ArchivePlace, archive_version, suffix_of
+from ffe.images.archive_file import ArchivePlace, archive_version, decompressed, suffix_of
 from ffe.images.folder_layout import common_folder, has_image_suffix, like_of
 from ffe.images.image_handle import ImageHandle
 from ffe.images.object_store import read_object
@@ -135,12 +135,13 @@ def _name_in(root: str, url: str) -> str:
 def shards_of(root: ArchivePlace, names: Sequence[str]) -> list[Shard] | None:
     """Return the archives that are all that a folder has of images, by the relative names of its files; None = it is another.
 
-    They lie in the folder itself, or in folders named after splits.
+    They lie in the folder itself, or in folders named after splits. Compressed ones that also lie there decompressed do not
+    count.
     """
-    if any(map(has_image_suffix, names)) or not (archives := [name for name in names if is_archive(name)]):
+    if any(map(has_image_suffix, names)) or not (archives := {name for name in names if is_archive(name)}):
         return None
     found = []
-    for name in sorted(archives):
+    for name in sorted(name for name in archives if decompressed(name) not in archives):
         folder, _, base = name.rpartition("/")
         if folder and folder.lower() not in SPLIT_NAMES:
             return None

@@ -15,13 +15,13 @@ from typing import cast
 
 from ffe.base.columns import Made, Numbers, Texts
 from ffe.base.digests import DigestIndex
-from ffe.base.file_access import kind_of_ours
+from ffe.base.file_access import first_bytes, kind_of_ours
 from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now
 from ffe.base.text import composed, few, is_are, near_file, quoted, relabelled
 from ffe.base.urls import Place, UrlPath, is_url, local_file, url_below, url_parent
 from ffe.errors import SourceError
 from ffe.images.archive import MARK
-from ffe.images.archive_file import ArchivePlace, suffix_of
+from ffe.images.archive_file import ArchivePlace, compressed_refusal, suffix_of
 from ffe.images.archive_sources import (
     NAMES_OF_CLASSES,
     UNSEEN_SECONDS,
@@ -108,6 +108,9 @@ def list_images(source: str | os.PathLike[str], output: Path | None = None) -> S
     elif ours := kind_of_ours(path):
         raise SourceError(f"'{path}' is a {ours}, not a source of images; give the folder that holds the images.")
     else:
+        with contextlib.suppress(OSError):
+            if (refusal := compressed_refusal(path, first_bytes(path))) is not None:
+                raise SourceError(refusal)
         raise SourceError(
             f"'{path}' is neither a folder nor a CSV file nor an archive (.tar, .zip, .parquet); "
             "give the folder that holds the images."

@@ -18,7 +18,7 @@ from ffe.base.system import cache_root
 from ffe.base.text import composed
 from ffe.errors import DecodeError, SourceError
 from ffe.images.archive import Archive, Member, MemberTable, reading
-from ffe.images.archive_file import ArchivePlace, is_settled, open_archive
+from ffe.images.archive_file import ArchivePlace, compressed_refusal, is_settled, open_archive
 from ffe.images.folder_layout import has_image_suffix
 from ffe.images.records import Finding
 
@@ -28,12 +28,6 @@ _REST_BYTES = 1 << 20  # behind the end mark, as far as is looked
 _LABEL_BYTES = 1 << 20
 _LABEL_SUFFIXES = (".cls", ".json")
 _JSON_LABELS = ("label", "cls")
-_COMPRESSED = (
-    (b"\x1f\x8b", "gunzip -k"),
-    (b"BZh", "bunzip2 -k"),
-    (b"\xfd7zXZ\0", "unxz -k"),
-    (b"\x28\xb5\x2f\xfd", "unzstd"),
-)
 _KINDS = {tarfile.LNKTYPE: "a link, which is not followed", tarfile.SYMTYPE: "a link, which is not followed"}
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 
@@ -88,12 +82,8 @@ def _listed(path: ArchivePlace, found: Archive) -> Archive:
     labels: dict[str, dict[str, str | int]] = {suffix: {} for suffix in _LABEL_SUFFIXES}  # by key
     beside: dict[str, None] = {}  # names of files with a label, or none
     with reading(path), open_archive(path, found.version) as file:
-        head = file.read(8)
-        if (tool := next((tool for magic, tool in _COMPRESSED if head.startswith(magic)), None)) is not None:
-            raise SourceError(
-                f"'{path}' is compressed as a whole, so no picture in it can be read alone; decompress it with "
-                f"'{tool} {path}', and give the tar."
-            )
+        if (refusal := compressed_refusal(path, file.read(8))) is not None:
+            raise SourceError(refusal)
         file.seek(0)
         end = _members(found, file, labels, beside)
         _check_end(found, file, end)
