@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ffe.backbones.catalog import DEFAULT
-from ffe.base.shard_names import shards_beside
+from ffe.base.shard_names import shard_path, shards_beside
 from ffe.base.text import counted, duration_text, few, plain, quoted
 from ffe.cli import UrlOrPath
 from ffe.cli import options as shared
@@ -88,6 +88,7 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
         _dry_run(source, output, as_json, options)
         return
     from ffe.extraction.run import extract
+    from ffe.extraction.shards import parse_shards
 
     with ExtractProgress() as progress:
         summary = extract(source, output, announce=progress.announce, progress=progress, **options)
@@ -104,13 +105,15 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
         rows = rows_text(summary.rows, summary.images, summary.views)
         if summary.copies:
             rows += f" ({counted(summary.copies, 'copy of another', 'copies of others')})"
-        click.echo(f"{output}: {rows}, {summary.computed:,} computed, {summary.skipped:,} skipped, in {took}")
+        count, only = parse_shards(options["shards"])
+        whole, shard = Path(output), only if count != 1 else 0
+        click.echo(f"{summary.output if shard else output}: {rows}, {summary.computed:,} computed, {summary.skipped:,} skipped, in {took}")
         if summary.changes.new < summary.images:
             counts = ("unchanged", "new", "changed", "removed", "renamed")
             click.echo(", ".join(f"{getattr(summary.changes, name):,} {name}" for name in counts))
         if summary.computed:
             note(f"{stages_text(summary.stages)}; {counted(summary.workers, 'thread')} decoded")
-        if len(parts := shards_beside(Path(output))) > 1 and Path(output).exists():
+        if not shard and len(parts := shards_beside(whole)) > 1:
             note(
                 f"The features lie in {counted(len(parts), 'file')} beside it, {parts[0][1]} to {parts[-1][1]}: keep them "
                 f"together, or make one file of them with 'ffe pack {output} -o NEW.h5'."
@@ -119,12 +122,16 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
             click.echo(fidelity_text(summary.fidelity))
         if not summary.classes:
             note("no image has a label: to learn from them, give a folder with one folder per class, or a CSV with labels")
+        if shard and count:
+            lack = [f"{n}/{count}" for n in range(1, count + 1) if not shard_path(whole, n, count).exists()]
+            first = f"--shards {few(lack)}, and when all are there, with " if lack else ""
+            note(f"Next: the same command with {first}--shards {count}, which makes {output} of them")
         elif summary.computed and len(summary.classes) > 1:
             note(f"Next: ffe tune {quoted_argument(output)} -o {unused('model.ffe')}")
     if summary.skipped:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(summary.skipped_reasons.items()))
         names = few(quoted(map(plain, summary.skipped_files)))
-        click.echo(f"skipped: {reasons} ({names}); 'ffe info {output}' says why", err=True)
+        click.echo(f"skipped: {reasons} ({names}); 'ffe info {summary.output}' says why", err=True)
         if strict:
             sys.exit(1)
 

@@ -213,11 +213,29 @@ def test_what_comes_next_is_said(pictures: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     output = str(tmp_path / "f.h5")
     labelled = CliRunner().invoke(cli, ["extract", str(pictures), "-o", output, "--backbone", "fake"])
+    assert labelled.stdout.startswith(f"{output}: ")
     assert labelled.stderr.endswith(f"Next: ffe tune {output} -o model.ffe\n")
     for name in ("model.ffe", "model-2.ffe"):
         Path(name).touch()
     spaced = CliRunner().invoke(cli, ["extract", str(pictures), "-o", "my f.h5", "--backbone", "fake"])
     assert spaced.stderr.endswith("Next: ffe tune 'my f.h5' -o model-3.ffe\n")
+    shards = [  # the first two times one file is there, in the end three
+        CliRunner().invoke(cli, ["extract", str(pictures), "-o", "s.h5", "--backbone", "fake", "--shards", asked])
+        for asked in ("2/3", "2/3", "1/3", "3/3", "3")
+    ]
+    assert [done.stdout.splitlines()[0].partition(": ")[0] for done in shards] == [
+        *("s-00002-of-00003.h5",) * 2,
+        "s-00001-of-00003.h5",
+        "s-00003-of-00003.h5",
+        "s.h5",
+    ]
+    for done, lack in zip(shards, ("1/3 and 3/3", "1/3 and 3/3", "3/3"), strict=False):
+        assert done.stderr.endswith(
+            f"Next: the same command with --shards {lack}, and when all are there, with --shards 3, which makes s.h5 of them\n"
+        )
+    assert shards[3].stderr.endswith("Next: the same command with --shards 3, which makes s.h5 of them\n")
+    assert all("beside it" not in done.stderr for done in shards[:4])
+    assert "The features lie in 3 files beside it" in shards[4].stderr
     flat = CliRunner().invoke(cli, ["extract", str(pictures / "cat"), "-o", str(tmp_path / "flat.h5"), "--backbone", "fake"])
     assert flat.stderr.endswith(
         "no image has a label: to learn from them, give a folder with one folder per class, or a CSV with labels\n"
