@@ -107,7 +107,8 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
             rows += f" ({counted(summary.copies, 'copy of another', 'copies of others')})"
         count, only = parse_shards(options["shards"])
         whole, shard = Path(output), only if count != 1 else 0
-        click.echo(f"{summary.output if shard else output}: {rows}, {summary.computed:,} computed, {summary.skipped:,} skipped, in {took}")
+        place = summary.output if shard else output
+        click.echo(f"{place}: {rows}, {summary.computed:,} computed, {summary.skipped:,} skipped, in {took}")
         if summary.changes.new < summary.images:
             counts = ("unchanged", "new", "changed", "removed", "renamed")
             click.echo(", ".join(f"{getattr(summary.changes, name):,} {name}" for name in counts))

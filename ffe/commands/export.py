@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from ffe.base.file_access import is_table
+from ffe.base.file_access import HDF5_FILE, is_model, kind_of_ours
 from ffe.bundle.io import Bundle
 from ffe.commands.export_features import FeatureExport, export_features
 from ffe.commands.export_model import ModelExport, export_model
 from ffe.errors import SpecError
+from ffe.exporting.model_formats import MODEL_FORMATS
 
 
 def export(
@@ -48,8 +48,20 @@ def export(
         SourceError: there are no photos in ``check``.
         ReportError: the output cannot be written.
     """
-    if isinstance(file, Bundle) or (zipfile.is_zipfile(file) and not is_table(Path(file))):
+    of_model = precision != "float32" or image or check is not None
+    if isinstance(file, Bundle) or _is_model(Path(file), of_model or _is_of_models(output, format)):
         return export_model(file, output, format=format, precision=precision, image=image, check=check, overwrite=overwrite)
-    if precision != "float32" or image or check is not None:
+    if of_model:
         raise SpecError("--precision, --image and --check are for models; a feature file is written as it is.")
     return export_features(file, output, format=format, overwrite=overwrite, progress=progress)
+
+
+def _is_model(file: Path, wanted: bool) -> bool:
+    """Return whether a file is a model; where one is ``wanted``, any that is no feature file: who reads it says what it is."""
+    return is_model(file) or (wanted and kind_of_ours(file) != HDF5_FILE)
+
+
+def _is_of_models(output: str | os.PathLike[str], format: str | None) -> bool:
+    """Return whether an output is one of a model, by its format or its ending."""
+    suffix = os.path.splitext(output)[1].lower()
+    return format in MODEL_FORMATS or any(suffix == one.suffix != "" for one in MODEL_FORMATS.values())

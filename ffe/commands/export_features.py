@@ -62,8 +62,8 @@ def export_features(
         SpecError: there is no such format, its package is not installed, or the ending is that of another one.
         ReportError: the table cannot be written.
     """
-    kind = _format_of(output, format)
     with FeatureStore(features) as store:
+        kind = _format_of(output, format)
         place = _place(output, kind, store, overwrite=overwrite)
         about = place.with_name(f"{place.name}.json") if kind.sidecar else None
         if about is not None:
@@ -87,7 +87,8 @@ def _format_of(output: str | os.PathLike[str], name: str | None) -> TableFormat:
     by_suffix = {one.suffix: one for one in TABLE_FORMATS.values()}
     ending = by_suffix.get(os.path.splitext(os.fspath(output))[1].lower())
     if name is None and ending is None:
-        raise SpecError(f"The ending of '{os.fspath(output)}' is that of no table; add --format {known}.")
+        endings = listed(tuple(by_suffix), "or")
+        raise SpecError(f"The ending of '{os.fspath(output)}' is that of no table of features; end the name in {endings}.")
     if name is not None and name not in TABLE_FORMATS:
         hint = did_you_mean(name, TABLE_FORMATS)
         raise SpecError(f"A feature file cannot be exported as '{name}'; choose {known}.{hint}")

@@ -114,9 +114,15 @@ def export_model(
 def _format_of(output: str | os.PathLike[str], name: str | None) -> ModelFormat:
     """Return the format that is asked for, or that the ending says."""
     known = listed(tuple(MODEL_FORMATS), "or")
-    ending = {one.suffix: one for one in MODEL_FORMATS.values() if one.suffix}.get(os.path.splitext(os.fspath(output))[1].lower())
+    by_suffix = {one.suffix: one for one in MODEL_FORMATS.values() if one.suffix}
+    ending = by_suffix.get(os.path.splitext(os.fspath(output))[1].lower())
     if name is None and ending is None:
-        raise SpecError(f"The ending of '{os.fspath(output)}' is that of no exported model; add --format {known}.")
+        endings = listed(tuple(by_suffix), "or")
+        folders = listed([one.name for one in MODEL_FORMATS.values() if not one.suffix], "or")
+        raise SpecError(
+            f"The ending of '{os.fspath(output)}' is that of no exported model; end the name in {endings}, "
+            f"or name a folder, without an ending, and add --format {folders}."
+        )
     if name is not None and name not in MODEL_FORMATS:
         raise SpecError(f"A model cannot be exported as '{name}'; choose {known}.{did_you_mean(name, MODEL_FORMATS)}")
     kind = ending if name is None else MODEL_FORMATS[name]

@@ -195,7 +195,8 @@ def test_a_forest_is_not_rounded(model: Path, pictures: Path, tmp_path: Path) ->
 def test_outputs_that_are_refused(model: Path, tmp_path: Path) -> None:
     assert refusal(ffe.export, model, tmp_path / "m.bin") == (
         f"The ending of '{tmp_path / 'm.bin'}' is that of no exported model; "
-        "add --format onnx, tflite, keras, savedmodel, openvino or coreml."
+        "end the name in .onnx, .tflite, .keras, .xml or .mlpackage, or name a folder, without an ending, and add "
+        "--format savedmodel."
     )
     assert refusal(ffe.export, model, tmp_path / "m.onnx", format="onxx") == (
         "A model cannot be exported as 'onxx'; choose onnx, tflite, keras, savedmodel, openvino or coreml. Did you mean 'onnx'?"
@@ -217,6 +218,27 @@ def test_outputs_that_are_refused(model: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.keras.proof.json").write_text('{"ffe_sha256": ""}')
     with pytest.raises(ReportError, match="exists and is a model for other programs; "):
         ffe.export(model, tmp_path / "mine.keras")
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "options"),
+    [
+        ("modle.ffe", "x.onnx", {}),
+        ("modle.ff", "x.XML", {}),
+        ("modle", "x", {"format": "savedmodel"}),
+        ("modle", "x.keras", {"image": True}),
+    ],
+)
+def test_a_model_that_is_not_there_is_called_a_model(
+    name: str, output: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model.ffe").touch()
+    assert refusal(ffe.export, name, output, **options).startswith(f"There is no model file '{name}'; ")
+    assert refusal(ffe.export, "modle.ffe", "x.onnx").endswith(" Did you mean 'model.ffe'?")
+    assert refusal(ffe.export, "modle.h5", "x.csv").startswith("There is no feature file 'modle.h5'; ")
+    Path("notes").write_text("none")
+    assert refusal(ffe.export, "notes", "x.onnx").startswith("'notes' is no model file")
 
 
 def test_options_that_are_refused(model: Path, fake_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -398,7 +398,10 @@ def test_outputs_that_cannot_be_are_refused(features: Path, tmp_path: Path, monk
             export_features(source, str(output), **options)
         return str(raised.value)
 
-    assert refused("x.txt") == "The ending of 'x.txt' is that of no table; add --format parquet, npz, csv or torch."
+    for name in ("x.txt", "x.onnx", "x"):
+        assert refused(name) == (
+            f"The ending of '{name}' is that of no table of features; end the name in .parquet, .npz, .csv or .safetensors."
+        )
     assert refused("x", format="parquets") == (
         "A feature file cannot be exported as 'parquets'; choose parquet, npz, csv or torch. Did you mean 'parquet'?"
     )
