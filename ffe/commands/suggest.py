@@ -10,7 +10,7 @@ import numpy as np
 from ffe.base.text import did_you_mean, listed
 from ffe.base.urls import path_or_url
 from ffe.dataset.label_next import WAYS, By
-from ffe.dataset.photo_list import check_list, check_unfilled
+from ffe.dataset.photo_list import check_list
 from ffe.dataset.stored_rows import named_files
 from ffe.errors import SpecError
 from ffe.exporting.read_table import open_features
@@ -72,8 +72,7 @@ def suggest(
     if by not in WAYS:
         raise SpecError(f"Photos cannot be chosen by '{by}'; choose {listed(WAYS, 'or')}.{did_you_mean(by, WAYS)}")
     source = path_or_url(photos)
-    place = check_list(output, HEADER, source, overwrite=overwrite)
-    check_unfilled(place)
+    place = check_list(output, HEADER, source, overwrite=overwrite, to_fill=True)
     predictor = Predictor(
         model,
         weights=weights,

@@ -17,20 +17,27 @@ from ffe.images.image_handle import ImageFile, ImageHandle
 _WHAT = "list of photos"
 
 
-def check_list(output: str | os.PathLike[str], header: Sequence[str], source: Path | str, *, overwrite: bool) -> Path:
-    """Return where a list with such columns is to go; a ReportError says why it cannot. ``source`` is read meanwhile."""
+def check_list(
+    output: str | os.PathLike[str], header: Sequence[str], source: Path | str, *, overwrite: bool, to_fill: bool = False
+) -> Path:
+    """Return where a list with such columns is to go; a ReportError says why it cannot. ``source`` is read meanwhile.
+
+    One ``to_fill`` is never replaced once somebody has written in its column ``label``.
+    """
     place = Path(output)
     if place.suffix.lower() != ".csv":
         raise ReportError(f"'ffe extract' takes a list of photos back as a CSV; name the output '{place.with_suffix('.csv')}'.")
     if isinstance(source, Path) and place.exists() and source.exists() and place.samefile(source):
         raise ReportError(f"'{place}' is the list that is read, so it is not replaced; choose another output.")
     check_output(place, _WHAT, "next.csv", ",".join(header).encode())
+    if to_fill:
+        _check_unfilled(place)
     if (refusal := overwrite_refusal(place, _WHAT, overwrite=overwrite)) is not None:
         raise ReportError(refusal)
     return place
 
 
-def check_unfilled(place: Path) -> None:
+def _check_unfilled(place: Path) -> None:
     """Raise a ReportError if a list is there in whose column ``label`` somebody has written."""
     try:
         with place.open(encoding="utf-8-sig", newline="") as file:

@@ -155,8 +155,13 @@ def test_what_is_refused(fake_bundle: Path, features: Path, unlabelled: Path, tm
     assert len(read(tmp_path / "next.csv")) == 3
     filled = (tmp_path / "next.csv").read_text().replace(",,", ",cat,", 2)
     (tmp_path / "next.csv").write_text(filled)
-    with pytest.raises(ReportError, match=r"' has 2 labels filled in, so it is not replaced; give it to 'ffe extract' first"):
-        ffe.suggest(fake_bundle, features, tmp_path / "next.csv", overwrite=True)
+    for overwrite in (False, True):  # which is not offered, since it would not help
+        with pytest.raises(ReportError) as raised:
+            ffe.suggest(fake_bundle, features, tmp_path / "next.csv", overwrite=overwrite)
+        assert str(raised.value) == (
+            f"'{tmp_path / 'next.csv'}' has 2 labels filled in, so it is not replaced; give it to 'ffe extract' first, "
+            "and name another output."
+        )
     assert (tmp_path / "next.csv").read_text() == filled
     with pytest.raises(ReportError, match="is the list that is read, so it is not replaced"):
         ffe.suggest(fake_bundle, tmp_path / "next.csv", tmp_path / "next.csv", overwrite=True)
