@@ -51,7 +51,7 @@ def compressed_refusal(place: ArchivePlace, head: bytes) -> str | None:
     """Return what to say of a file that is compressed as a whole, by its first bytes; None = it is not."""
     if (tool := next((tool for magic, tool in _COMPRESSED if head.startswith(magic)), None)) is None:
         return None
-    name, first = (url_name(place), "download it, decompress it") if is_url(place) else (str(place), "decompress it")
+    name, first = (url_name(place), "download it, decompress it") if isinstance(place, str) else (str(place), "decompress it")
     plain = decompressed(name)
     return (
         f"'{redacted(str(place))}' is compressed as a whole, so nothing in it can be read alone; {first} with "

@@ -166,12 +166,18 @@ def read_shards(root: ArchivePlace, shards: Sequence[Shard]) -> Members:
         table = archives[-1].members
         if len(shards) > 1 and table.kinds:
             table.move(tables.setdefault(table.kinds, MemberTable(table.make, table.kinds)))
+    alike: dict[Finding, list[Finding]] = {}  # by what they say, whichever archive it is of
     for shard, archive in zip(shards, archives, strict=True):
-        found.findings += archive.findings
+        for finding in archive.findings:
+            same = finding.text if finding.level == "refused" else finding.text.replace(redacted(str(shard.path)), "")
+            alike.setdefault(replace(finding, text=same), []).append(finding)
         found.left_out += [(f"{shard.name}{MARK}{name}", why) for name, why in archive.left_out]
         found.folders += archive.folders
         archive.left_out, archive.folders = [], []
         found.images.take(shard, archive)
+    for first, *others in alike.values():
+        more = f" So it is with {counted(len(others), 'other archive')}." if others else ""
+        found.findings.append(replace(first, text=first.text + more))
     if all(archive.labels is archive.splits is archive.groups is None for archive in archives):
         _take_folders(found, archives)
     else:

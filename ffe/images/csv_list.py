@@ -17,6 +17,7 @@ from ffe.base.file_access import unopened
 from ffe.base.text import composed, counted, few
 from ffe.base.urls import Place, is_url, local_file, url_below, url_parent
 from ffe.errors import SourceError
+from ffe.images.column_names import column_findings
 from ffe.images.file_names import on_disk
 from ffe.images.records import SPLIT_NAMES, Finding, LabelledPath, LabelledPaths
 from ffe.images.url_source import ImageObject, read_text_at
@@ -71,7 +72,7 @@ def read_list(path: Place, url: str = "") -> tuple[LabelledPaths, list[Finding]]
     first, delimiter, header = _header(path, lines)
     reader = _Reader(path, header, delimiter, url)
     reader.read(lines, first)
-    return reader.images, reader.findings()
+    return reader.images, reader.findings() + column_findings(path, header, labelled=True)
 
 
 def read_rows(path: Path, rows: Iterator[list[str]]) -> tuple[LabelledPaths, list[Finding]]:

@@ -22,6 +22,7 @@ from ffe.base.urls import is_url
 from ffe.errors import DecodeError, SourceError, missing
 from ffe.images.archive import Archive, Member, MemberTable, reading
 from ffe.images.archive_file import ArchivePlace, archive_version, open_archive
+from ffe.images.column_names import column_findings
 from ffe.images.decode import too_many_bytes
 from ffe.images.records import SPLIT_NAMES, Finding, Split
 
@@ -185,6 +186,7 @@ def read_parquet(path: ArchivePlace) -> Archive:
                         bad += [str(error)] if str(error) not in bad else []
         found.splits, found.groups = (splits if any(splits.values) else None), (groups if any(groups.values) else None)
         found.findings += [Finding("refused", f"'{path}' has {what}.") for what in bad]
+        found.findings += column_findings(path, schema.names, labelled=label is not None)
     return found
 
 
@@ -283,13 +285,17 @@ def _label_column(schema: Any, features: dict[str, dict[str, Any]]) -> str | Non
     return said[0] if len(said) == 1 else None
 
 
-def listed_rows(path: ArchivePlace) -> Iterator[list[str]] | None:
-    """Yield the rows of a table that lists images, as texts, the names of its columns first; None = it lists none."""
+def listed_rows(path: ArchivePlace) -> tuple[Iterator[list[str]], list[Finding]] | None:
+    """Return the rows of a table that lists images, as texts, the names of its columns first, and what is odd about these.
+
+    None = it lists none.
+    """
     file = open_parquet(path)
     if "path" not in file.schema_arrow.names or "features" in file.schema_arrow.names:
         file.close()
         return None
-    return _rows(path, file)
+    names = file.schema_arrow.names
+    return _rows(path, file), column_findings(path, names, labelled="label" in names)
 
 
 def _rows(path: ArchivePlace, file: Any) -> Iterator[list[str]]:

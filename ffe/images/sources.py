@@ -134,8 +134,11 @@ def _listed_here(path: Path) -> tuple[LabelledPaths, list[Finding]] | None:
     """Return what a list on this machine, a CSV or a Parquet table of paths, names; None = it is no list."""
     if path.suffix.lower() in _LISTS:
         return read_list(path)
-    rows = listed_rows(path) if path.suffix.lower() in _LISTS_HERE else None
-    return None if rows is None else read_rows(path, rows)
+    table = listed_rows(path) if path.suffix.lower() in _LISTS_HERE else None
+    if table is None:
+        return None
+    images, findings = read_rows(path, table[0])
+    return images, findings + table[1]
 
 
 def _scan_list(root: Place, lines: Sequence[LabelledPath], findings: Sequence[Finding], place: Place | None = None) -> Scan:

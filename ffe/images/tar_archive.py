@@ -19,15 +19,19 @@ from ffe.base.text import composed
 from ffe.errors import DecodeError, SourceError
 from ffe.images.archive import Archive, Member, MemberTable, reading
 from ffe.images.archive_file import ArchivePlace, compressed_refusal, is_settled, open_archive
+from ffe.images.column_names import nearest
 from ffe.images.folder_layout import has_image_suffix
 from ffe.images.records import Finding
 
-_LISTED_BY = 2  # what is kept of a list is of no use to another number: raise it when lists change
+_LISTED_BY = 3  # what is kept of a list is of no use to another number: raise it when lists change
 _BLOCK = 512
 _REST_BYTES = 1 << 20  # behind the end mark, as far as is looked
 _LABEL_BYTES = 1 << 20
 _LABEL_SUFFIXES = (".cls", ".json")
 _JSON_LABELS = ("label", "cls")
+_OTHERS = "others"  # under which the keys of JSON files without a label are noted
+_MOST_KEYS = 50
+_SHOWN = 200
 _KINDS = {tarfile.LNKTYPE: "a link, which is not followed", tarfile.SYMTYPE: "a link, which is not followed"}
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 
@@ -68,18 +72,21 @@ def read_tar(path: ArchivePlace) -> Archive:
             table.append(str(name), int(size), int(offset))
         found.folders, found.left_out = kept["folders"], [(a, b) for a, b in kept["left_out"]]
         found.members, found.labels = table, labels
+        found.findings = [Finding(level, text) for level, text in kept["findings"]]
         return found
     _listed(path, found)
-    if not found.findings:
+    if all(finding.level != "refused" for finding in found.findings):
         table, labels = found.members, found.labels
         members = [(table.names[row], table.size(row), *table.numbers(row)) for row in range(len(table))]
         said = None if labels is None else list(labels)
-        write_note(note, {"members": members, "folders": found.folders, "labels": said, "left_out": found.left_out})
+        findings = [(finding.level, finding.text) for finding in found.findings]
+        values = {"members": members, "folders": found.folders, "labels": said, "left_out": found.left_out, "findings": findings}
+        write_note(note, values)
     return found
 
 
 def _listed(path: ArchivePlace, found: Archive) -> Archive:
-    labels: dict[str, dict[str, str | int]] = {suffix: {} for suffix in _LABEL_SUFFIXES}  # by key
+    labels: dict[str, dict[str, str | int]] = {suffix: {} for suffix in (*_LABEL_SUFFIXES, _OTHERS)}  # by key
     beside: dict[str, None] = {}  # names of files with a label, or none
     with reading(path), open_archive(path, found.version) as file:
         if (refusal := compressed_refusal(path, file.read(8))) is not None:
@@ -88,6 +95,13 @@ def _listed(path: ArchivePlace, found: Archive) -> Archive:
         end = _members(found, file, labels, beside)
         _check_end(found, file, end)
     found.refuse_doubles()
+    others = list(labels.pop(_OTHERS))
+    if not any(labels.values()) and (near := nearest("label", others) or nearest("cls", others)):
+        shown = ", ".join(others)[:_SHOWN]
+        text = (
+            f"No .json of '{path}' has a 'label' or 'cls' (found: {shown}), so none is taken from it; is it '{near}'? Rename it."
+        )
+        found.findings.append(Finding("warning", text))
     keys = {_key(name) for name in found.members.names} if beside else set()
     if labels[".cls"] or labels[".json"]:
         _take_labels(found, labels[".json"] | labels[".cls"])
@@ -130,7 +144,7 @@ def _take(
             found.refuse_second(name)
         beside[name] = None
         try:
-            label = _label(_part(file, one) if one.size <= _LABEL_BYTES else b"\xff", suffix)
+            label = _label(_part(file, one) if one.size <= _LABEL_BYTES else b"\xff", suffix, labels[_OTHERS])
         except (ValueError, RecursionError):
             text = f"The label in '{name}' of '{found.path}' is neither text nor a whole number; mend it."
             found.findings.append(Finding("refused", text))
@@ -150,14 +164,19 @@ def _part(file: BinaryIO, one: tarfile.TarInfo) -> bytes:
     return data
 
 
-def _label(data: bytes, suffix: str) -> str | int | None:
-    """Return the label that a file beside a picture gives; None = none. A ValueError says that it is no label."""
+def _label(data: bytes, suffix: str, others: dict[str, str | int]) -> str | int | None:
+    """Return the label that a file beside a picture gives; None = none, and the keys that it has go into ``others``.
+
+    A ValueError says that it is no label.
+    """
     text = data.decode().strip()
     if suffix == ".cls":
         return int(text) if text.isdecimal() else composed(text) or None
     content = json.loads(text)
     if isinstance(content, dict):
         label = next((content[name] for name in _JSON_LABELS if content.get(name) is not None), None)
+        if label is None and len(others) < _MOST_KEYS:
+            others.update(dict.fromkeys(content, ""))
     else:
         label = content
     if label is None or (isinstance(label, int) and not isinstance(label, bool) and label >= 0):

@@ -386,6 +386,59 @@ def test_compressed_shards_of_a_folder_and_at_a_url_are_refused_unless_they_lie_
     assert ("a.tar.gz", "beside the archives") in found.left_out
 
 
+def test_columns_that_are_spelt_nearly_right_are_named(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels that are not taken make no difference that a user would see, and a split that is not makes a wrong score."""
+    monkeypatch.chdir(tmp_path)
+    images = [file.read_bytes() for file in class_files(pictures)[:4]]
+    classes = ["cat", "cat", "dog", "dog"]
+
+    def said(source: str) -> list[tuple[str, str]]:
+        return [(one.level, one.text) for one in list_images(source).findings]
+
+    put_parquet(Path("a.parquet"), images, lable=classes, spilt=["train"] * 4)
+    assert said("a.parquet") == [
+        (
+            "warning",
+            "'a.parquet' has no column 'label' (found: image, lable, spilt), so its photos have none; "
+            "rename the one that holds labels, 'lable' perhaps.",
+        ),
+        ("warning", "'a.parquet' has a column 'spilt', which is not read; name it 'split' if that is meant."),
+    ]
+    put_parquet(Path("b.parquet"), images, kind=classes, group=classes)
+    assert said("b.parquet") == [
+        (
+            "note",
+            "'b.parquet' has no column 'label' (found: image, kind, group), so its photos have none; "
+            "rename the one that holds labels, if one does.",
+        )
+    ]
+    put_parquet(Path("c.parquet"), images, label=classes)
+    assert said("c.parquet") == []
+    Path("two").mkdir()
+    for name in "ab":
+        put_parquet(Path("two", f"{name}.parquet"), images, Label=classes)
+    ((level, text),) = said("two")
+    assert (level, text.partition(" has no column ")[0]) == ("warning", f"'{Path('two', 'a.parquet')}'")
+    assert text.endswith("'Label' perhaps. So it is with 1 other archive.")
+    names = [str(file) for file in class_files(pictures)[:4]]
+    Path("a.csv").write_text("path,label,groups\n" + "".join(f"{name},cat,1\n" for name in names))
+    assert said("a.csv") == [
+        ("warning", "'a.csv' has a column 'groups', which is not read; name it 'group' if that is meant."),
+    ]
+    from pyarrow import parquet, table
+
+    parquet.write_table(table({"path": names, "labels": classes}), "list.parquet")
+    assert [text.partition(";")[0] for _, text in said("list.parquet")] == [
+        "'list.parquet' has no column 'label' (found: path, labels), so its photos have none"
+    ]
+    for key, told in (("lable", "lable"), ("clss", "clss"), ("caption", "")):
+        data = json.dumps({key: "cat", "width": 3}).encode()
+        put_tar(Path("a.tar"), [("1.png", images[0]), ("1.json", data)])
+        sentence = f"(found: {key}, width), so none is taken from it; is it '{told}'? Rename it."
+        sentence = f"No .json of 'a.tar' has a 'label' or 'cls' {sentence}"
+        assert said("a.tar") == ([("warning", sentence)] if told else [])
+
+
 def test_archives_that_are_no_good_are_refused_in_a_sentence(tmp_path: Path, sources: dict[str, str]) -> None:
     tar, zipped, table = (Path(sources[kind]).read_bytes() for kind in ("tar", "zip", "parquet"))
 
