@@ -153,9 +153,10 @@
 
   const tally = () => {
     const all = list.childElementCount, open = list.querySelectorAll(".is-open").length;
+    const wrong = list.querySelectorAll(".is-wrong").length, photos = counted(all, "photo", "photos");
+    const said = open || wrong ? `${all - open - wrong} of ${photos} answered` : `${photos}, all answered`;
     get("tally").hidden = all < 2;
-    get("tally").firstElementChild.textContent =
-      open ? `${all - open} of ${counted(all, "photo", "photos")} answered.` : `${counted(all, "photo", "photos")}, all answered.`;
+    get("tally").firstElementChild.textContent = `${said}${wrong ? `, ${wrong} not: see there` : ""}.`;
   };
 
   const removeButton = (photo) => {
