@@ -124,7 +124,7 @@ def _of_twins(found: ScanResult) -> _Said:
     yield (
         "note",
         f"{counted(extra, 'photo')} {is_are(extra)} there already: the same file, or saved again or resized. "
-        f"{'' if leaking or choosing else kept}tune counts them in the same way, but compares features too, "
+        f"{'' if mixed or leaking or choosing else kept}tune counts them in the same way, but compares features too, "
         "so it may find more: cut, brighter, or of a burst.",
     )
 
