@@ -140,9 +140,11 @@ class TrialsProgress(Display):
             note(self._line(progress))
 
     def _left(self, progress: SearchProgress) -> str:
+        if progress.total is not None and progress.done >= progress.total:
+            return ""
         if progress.budget is not None:
             left = max(0.0, progress.budget - progress.elapsed)
-        elif progress.total is None or progress.done >= progress.total:
+        elif progress.total is None:
             return ""
         else:
             left = progress.elapsed / progress.done * (progress.total - progress.done)

@@ -291,7 +291,7 @@ def _say_cost(problem: Problem, spec: SearchSpec) -> Cost:
     log.info(
         "searching %s: %s, each fitted %s on about %d %s; the search takes about %s and %s of memory",
         ", ".join(spec.heads),
-        "as many trials as fit" if cost.trials is None else counted(cost.trials, "trial"),
+        "as many trials as fit" if cost.trials is None else "up to " * (spec.seconds is not None) + counted(cost.trials, "trial"),
         "once" if len(problem.parts) == 1 else f"{len(problem.parts)} times",
         round(float(np.mean([len(problem.plain(fit)) for fit, _ in problem.parts]))),
         "rows" if problem.image is None else "images and their views",

@@ -25,7 +25,7 @@ _ORACLE = 3.0  # and KerasTuner, in a process of its own
 class Cost:
     """An estimate."""
 
-    trials: int | None  # sets of parameters in all; None where the time decides
+    trials: int | None  # sets of parameters in all, at the most; None where the time alone decides
     seconds: float  # of the search, as far as they grow with the rows
     overhead: float  # the others: what loads, what is compiled, and the least that each fit takes; 0 where the time decides
     bytes: int  # of memory, at the most
@@ -59,7 +59,7 @@ def estimate(problem: Problem, spec: SearchSpec) -> Cost:
     overhead = _LIBRARIES + _ORACLE * any(asks for _, asks in planned.values())
     overhead += sum(kind.start_seconds() + planned[name][0] * fits[name] * kind.least_seconds for name, kind in heads.items())
     if spec.seconds is not None:
-        trials, seconds, overhead = None, spec.seconds, 0.0
+        trials, seconds, overhead = trials if spec.trials else None, spec.seconds, 0.0
     pooled = 4 * count * sum(dims) * min(2, len(layout.parts)) + 8 * count * max(dims) // 4
     own = max(kind.search_bytes(size) for kind in heads.values())  # Gram matrices are shared
     return Cost(trials, seconds, overhead, problem.features.nbytes + pooled + own + (700 << 20), each)

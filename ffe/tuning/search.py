@@ -55,7 +55,7 @@ class SearchProgress:
     trials: Sequence[Trial]  # all so far, the highest score first
     new: Sequence[Trial]  # those of the last batch
     done: int  # trials
-    total: int | None  # that there will be at the most; None where the time decides
+    total: int | None  # that there will be at the most; None where the time alone decides
     elapsed: float  # seconds
     budget: float | None  # seconds; None where the number of trials decides
     metric: str = "accuracy"  # what the scores are
@@ -172,7 +172,7 @@ def search(
     started = time.monotonic()
     store = store or TrialStore()
     searches = [_HeadSearch(problem, spec, name) for name in spec.heads]
-    total = None if spec.seconds is not None else sum(s.total for s in searches)
+    total = None if spec.seconds is not None and spec.trials is None else sum(s.total for s in searches)
     cache, trials = KernelCache(problem.features), list[Trial]()
     waiting = list(searches)
     while waiting:

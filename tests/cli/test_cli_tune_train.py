@@ -312,6 +312,13 @@ def test_a_search_by_time_says_so_and_makes_one_trial_at_least(fake_store: Path,
     assert Bundle(tmp_path / "m.ffe").manifest.search["seconds"] == 0.001
 
 
+def test_a_search_by_time_and_trials_says_how_many_there_are_at_the_most(fake_store: Path, tmp_path: Path) -> None:
+    result = _run("tune", fake_store, "-o", tmp_path / "m.ffe", "--heads", "svm,logistic", "--trials", 2, "--budget", "5m")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("searching svm, logistic: up to 4 trials, each fitted 5 times on about 26 rows; the search ")
+    assert "\n4 trials, " in result.stderr  # in the end, whenever the line before it was shown
+
+
 def test_what_is_set_is_not_searched(fake_store: Path, tmp_path: Path) -> None:
     """In every head that has it, and wherever it exists."""
     settings = ("--set", "scaling=l2", "--set", "gamma = 3", "--set", "pca=false")
