@@ -160,6 +160,9 @@ def _log_scale(low: float, high: float, start: float, end: float) -> _Scale:
         ticks = [lead * 10.0**power for power in decades for lead in leads if low <= lead * 10.0**power <= high]
         if len(ticks) <= 7:
             break
+    if len(ticks) < 2:  # they lie close together
+        step = _nice((high - low) / 4)
+        ticks = [round(i * step, 12) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
     ratio = math.log(high / low)
     return _Scale(low, high, tuple(ticks), 0.0, lambda value: start + math.log(value / low) / ratio * (end - start))
 

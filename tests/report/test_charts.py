@@ -109,6 +109,20 @@ def test_times_have_round_ticks() -> None:
     assert texts(chart, "x") == ["0 s", "10 min", "20 min", "30 min"]
 
 
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([43, 46], ["40", "45", "50"]),
+        ([5.6, 5.7], ["5.5", "6"]),
+        ([0.31, 0.32], ["0.3", "0.32", "0.34"]),
+        ([4, 400], ["5", "10", "20", "50", "100", "200"]),
+    ],
+)
+def test_a_logarithmic_axis_has_two_ticks_at_least(values: list[float], ticks: list[str]) -> None:
+    chart = parsed(line_chart("x", [Line("a", values, [0.5, 0.6], "dots")], Axis("rate", log=True), Y))
+    assert texts(chart, "x") == ticks
+
+
 @pytest.mark.parametrize("x", [Axis("t", "time", low=0), Axis("t", "count", log=True)])
 @pytest.mark.parametrize("heights", [[0.9751, 0.9899], [0.02312, 0.02344], [12_345.0, 98_765.0]])
 def test_no_name_or_label_lies_over_another(x: Axis, heights: list[float]) -> None:
