@@ -46,16 +46,25 @@ def test_what_is_no_address_of_a_cluster(pictures: Path, tmp_path: Path) -> None
     assert str(error.value) == "'headnode' is no address of a cluster; give auto, HOST:6379 or ray://HOST:10001."
 
 
-def test_a_cluster_that_asks_for_a_token(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray gives it to no address by itself; its own error does not name what the one below says."""
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_asks_for_a_token(scheme: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray gives it to no address by itself; its own error does not name what the one below says.
+
+    Without a scheme it is asked once before ``init``, which would go on asking for 20 s.
+    """
     import ray
 
-    def refused(**_: object) -> None:
+    def probed(address: str) -> None:
+        raise ray.exceptions.AuthenticationError("RPC error: InvalidAuthToken: Authentication token is missing or incorrect")
+
+    def begun(**_: object) -> None:
+        assert scheme
         raise ConnectionError("Failed to connect") from RuntimeError("RPC error: Unauthenticated: InvalidAuthToken")
 
-    monkeypatch.setattr(ray, "init", refused)
+    monkeypatch.setattr(ray._raylet, "GcsClient", probed)
+    monkeypatch.setattr(ray, "init", begun)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
+        address = f"{scheme}127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(EngineError) as error:
             extract(pictures, tmp_path / "f.h5", backbone="fake", runner="ray", address=address)
     assert str(error.value) == (

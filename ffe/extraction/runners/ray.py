@@ -120,6 +120,9 @@ class RayPool(Pool):
                 raise EngineError(f"No Ray cluster answers at '{address}' ({why}); check the address, {start}.") from error
         options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
         try:
+            if ":" in address and "://" not in address:
+                # as 'ray health-check' asks: of a cluster that wants a token, 'init' would ask for 20 s, and print each refusal
+                self._ray._raylet.GcsClient(address=address)
             self._ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
         except Exception as error:
             self._ray.shutdown()
