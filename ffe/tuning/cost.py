@@ -27,7 +27,7 @@ class Cost:
 
     trials: int | None  # sets of parameters in all, at the most; None where the time alone decides
     seconds: float  # of the search, as far as they grow with the rows
-    overhead: float  # the others: what loads, what is compiled, and the least that each fit takes; 0 where the time decides
+    overhead: float  # the others: what loads, what is compiled, and the least that each fit takes; 0 where time is limited
     bytes: int  # of memory, at the most
     each: dict[str, float]  # head -> seconds of one trial
 
@@ -59,7 +59,8 @@ def estimate(problem: Problem, spec: SearchSpec) -> Cost:
     overhead = _LIBRARIES + _ORACLE * any(asks for _, asks in planned.values())
     overhead += sum(kind.start_seconds() + planned[name][0] * fits[name] * kind.least_seconds for name, kind in heads.items())
     if spec.seconds is not None:
-        trials, seconds, overhead = trials if spec.trials else None, spec.seconds, 0.0
+        seconds, overhead = spec.seconds if spec.trials is None else min(spec.seconds, seconds + overhead), 0.0
+        trials = None if spec.trials is None else trials
     pooled = 4 * count * sum(dims) * min(2, len(layout.parts)) + 8 * count * max(dims) // 4
     own = max(kind.search_bytes(size) for kind in heads.values())  # Gram matrices are shared
     return Cost(trials, seconds, overhead, problem.features.nbytes + pooled + own + (700 << 20), each)

@@ -68,6 +68,10 @@ def test_all_heads_take_as_long_as_each() -> None:
 def test_a_budget_is_the_answer() -> None:
     found = _estimate(400, SearchSpec(("svm",), seconds=90.0))
     assert (found.trials, found.seconds, found.overhead) == (None, 90.0, 0.0)
+    both = [_estimate(160, SearchSpec(("logistic",), trials=2, seconds=seconds)) for seconds in (0.5, 1e6)]
+    assert [found.trials for found in both] == [2, 2]
+    assert both[0].seconds == 0.5
+    assert both[1].seconds < 1e5  # trials end it before its time does
 
 
 @pytest.mark.parametrize("head", HEADS)
