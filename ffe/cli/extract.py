@@ -127,7 +127,7 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
             lack = [f"{n}/{count}" for n in range(1, count + 1) if not shard_path(whole, n, count).exists()]
             first = f"--shards {few(lack)}, and when all are there, with " if lack else ""
             note(f"Next: the same command with {first}--shards {count}, which makes {output} of them")
-        elif summary.computed and len(summary.classes) > 1:
+        elif (summary.computed or (count or 1) > 1) and len(summary.classes) > 1:  # shards are joined without computing
             note(f"Next: ffe tune {quoted_argument(output)} -o {unused('model.ffe')}")
     if summary.skipped:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(summary.skipped_reasons.items()))

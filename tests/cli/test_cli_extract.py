@@ -236,6 +236,7 @@ def test_what_comes_next_is_said(pictures: Path, tmp_path: Path, monkeypatch: py
     assert shards[3].stderr.endswith("Next: the same command with --shards 3, which makes s.h5 of them\n")
     assert all("beside it" not in done.stderr for done in shards[:4])
     assert "The features lie in 3 files beside it" in shards[4].stderr
+    assert shards[4].stderr.endswith("Next: ffe tune s.h5 -o model-3.ffe\n")
     flat = CliRunner().invoke(cli, ["extract", str(pictures / "cat"), "-o", str(tmp_path / "flat.h5"), "--backbone", "fake"])
     assert flat.stderr.endswith(
         "no image has a label: to learn from them, give a folder with one folder per class, or a CSV with labels\n"
