@@ -122,7 +122,8 @@ class RayPool(Pool):
         try:
             if ":" in address and "://" not in address:
                 # as 'ray health-check' asks: of a cluster that wants a token, 'init' would ask for 20 s, and print each refusal
-                self._ray._raylet.GcsClient(address=address)
+                with contextlib.suppress(AttributeError):  # it is no promise of Ray's
+                    self._ray._raylet.GcsClient(address=address)
             self._ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
         except Exception as error:
             self._ray.shutdown()
