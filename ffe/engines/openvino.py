@@ -103,7 +103,8 @@ class OpenVinoEngine(Engine):
                     return self._one_by_one(images)
             if not self._free:
                 self._end(self._running[0])
-            batch = _Batch(self._free.pop(), np.require(padded(images, self.batch_size), requirements=("C", "W")), len(images))
+            pixels = np.require(padded(images, self.batch_size), requirements=("C", "W"))
+            batch = _Batch(self._free.pop(), pixels, self._weights, len(images))
             self._running.append(batch)
             batch.request.set_input_tensor(self._ov.Tensor(batch.images, shared_memory=True))
             batch.request.start_async()
@@ -165,10 +166,15 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(eq=False)
 class _Batch:
-    """A batch on its way: the first ``count`` of its images are asked for."""
+    """A batch on its way: the first ``count`` of its images are asked for.
+
+    It may be let go before it has ended, with its engine, after an error or Ctrl-C. The request, which goes first, waits until
+    nothing is computed any more; what it reads goes after it.
+    """
 
     request: openvino.InferRequest
     images: np.ndarray
+    weights: np.ndarray
     count: int
     features: np.ndarray | None = None
     error: Exception | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from ffe.backbones.keras_build import build
 from ffe.backbones.weights import random_weights
-from ffe.base.openvino_ir import IrModel, import_openvino
+from ffe.base.openvino_ir import IrModel, import_openvino, write_ir
 from ffe.engines.base import Engine
 from ffe.engines.keras import KerasEngine
 from ffe.engines.openvino import OpenVinoEngine
@@ -176,6 +177,36 @@ def test_threads_may_share_an_engine() -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda i: engine.extract(images[i : i + 2]), range(0, 40, 2)))
     np.testing.assert_array_equal(np.stack(found), np.stack(expected))
+
+
+def test_an_engine_may_be_let_go_while_it_computes(tmp_path: Path) -> None:
+    """As after Ctrl-C. OpenVINO reads biases where they lie, here in a file that was mapped, and is no longer then."""
+    ov, generator = import_openvino(), np.random.default_rng(0)
+    ops = ov.opset13
+    pixels = ops.parameter([-1, 64, 64, 3], np.uint8)
+    grid = ops.transpose(ops.convert(pixels, np.float32), ops.constant([0, 3, 1, 2]))
+    for _ in range(40):
+        weights, bias = (generator.standard_normal(shape, np.float32) for shape in ((3, 1, 1, 3, 3), (1, 3, 1, 1)))
+        grid = ops.group_convolution(grid, ops.constant(weights), [1, 1], [1, 1], [1, 1], [1, 1])
+        grid = ops.relu(ops.add(grid, ops.constant(bias)))
+    write_ir(tmp_path / "model.zip", to_ir(ov.Model([ops.reduce_mean(grid, ops.constant([2, 3]))], [pixels], "backbone"), {}))
+    code = """
+import gc, sys
+from pathlib import Path
+import numpy as np
+from ffe.base.openvino_ir import read_ir
+from ffe.engines.openvino import OpenVinoEngine
+for circle in (False, True):  # those are let go by the collector of garbage
+    engine = OpenVinoEngine(read_ir(Path(sys.argv[1])), 256)
+    waiting = [engine.start(np.zeros((256, *engine.size, 3), np.uint8)) for _ in range(engine.in_flight)]
+    if circle:
+        engine.itself = engine
+    del engine, waiting
+    gc.collect()
+print("gone")
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "model.zip"], capture_output=True, text=True, timeout=300)
+    assert (done.stdout, done.returncode) == ("gone\n", 0), done.stderr
 
 
 def test_batch_size_may_change_between_calls() -> None:
