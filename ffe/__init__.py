@@ -98,6 +98,7 @@ def __getattr__(name: str) -> Any:
     quiet = importlib.import_module("ffe.base.tensorflow_log")  # as on the command line
     quiet.hold_descriptors()
     quiet.quiet_tensorflow()
+    importlib.import_module("ffe.base.stopping").hold_signals_in_imports()
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

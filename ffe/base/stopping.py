@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP, as of ``kill``, ``timeout`` and a terminal that is closed: they do what Ctrl-C does."""
+"""SIGTERM and SIGHUP, as of ``kill``, ``timeout`` and a closed terminal, do what Ctrl-C does; none breaks into an import."""
 
 from __future__ import annotations
 
@@ -6,10 +6,56 @@ import atexit
 import contextlib
 import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder
+from types import ModuleType
 from typing import Any
 
 GRACE = 10.0  # seconds; a helper process that is not needed any more may take half of them
+_NAMES = ("SIGTERM", "SIGHUP", "SIGINT")  # Windows has no SIGHUP
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Let a signal that comes in this block be handled after it; outside the main thread, where none is, change nothing."""
+    held: list[int] = []
+    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    usual = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    if threading.current_thread() is not threading.main_thread():
+        usual = {}
+    try:
+        for number in usual:
+            signal.signal(number, lambda number, frame: held.append(number))
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+        if held:
+            usual[held[0]](held[0], None)
+
+
+class _Finder:
+    """Finds what ``PathFinder`` does, and holds signals while a library in native code begins.
+
+    It runs Python there, and what that raises, a KeyboardInterrupt too, is often said to be an ImportError, as if the library
+    did not work: https://github.com/pybind/pybind11/blob/v2.13.6/include/pybind11/detail/common.h
+    """
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path)
+        if spec is not None and isinstance(loader := spec.loader, ExtensionFileLoader):
+            for step in ("create_module", "exec_module"):
+                setattr(loader, step, signals_held()(getattr(loader, step)))
+        return spec
+
+
+def hold_signals_in_imports() -> None:
+    """Import libraries in native code whole, whenever they come to be imported: a signal meanwhile is handled after it."""
+    if PathFinder in sys.meta_path and _Finder not in sys.meta_path:
+        sys.meta_path.insert(sys.meta_path.index(PathFinder), _Finder)
 
 
 def stop_as_by_ctrl_c() -> None:
@@ -39,8 +85,9 @@ def stop_as_by_ctrl_c() -> None:
                 sys.stdout.flush()
             end_by(received[0][0])
 
+    hold_signals_in_imports()
     atexit.register(end)
-    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+    for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, stop)

@@ -78,3 +78,57 @@ def test_another_signal_later_ends_it_at_once(tmp_path: Path) -> None:
     with clearing(tmp_path, HUP, "0") as process:
         process.send_signal(TERM)
         assert process.wait(30) == -TERM
+
+
+# OpenVINO begins as its own code does where a signal comes meanwhile: pybind11 says ImportError of whatever is raised
+_BEGINS = r"""
+import signal, sys
+from importlib.machinery import ExtensionFileLoader
+number = signal.Signals[sys.argv[1]]
+signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+exec_module = ExtensionFileLoader.exec_module
+
+def begin(self, module):
+    if module.__name__ != "openvino._pyopenvino":
+        return exec_module(self, module)
+    try:
+        signal.raise_signal(number)
+        exec_module(self, module)
+        print("whole", flush=True)
+    except KeyboardInterrupt as error:
+        raise ImportError("initialization failed") from error
+
+ExtensionFileLoader.exec_module = begin
+"""
+_COMMAND = r"""
+import ffe.cli.cache as module
+from ffe.base.openvino_ir import import_openvino
+from ffe.cli import main
+module.command.callback = lambda **options: import_openvino()
+sys.argv = ["ffe", "cache"]
+main()
+"""
+_LIBRARY = r"""
+import ffe
+Error = ffe.FfeError
+from ffe.base.openvino_ir import import_openvino
+try:
+    import_openvino()
+except KeyboardInterrupt:
+    sys.exit("interrupted")
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "says", "left"),
+    [
+        (_COMMAND, "SIGINT", "ffe: interrupted\n", 130),
+        (_COMMAND, "SIGTERM", "ffe: interrupted\n", -TERM),
+        (_LIBRARY, "SIGINT", "interrupted\n", 1),
+    ],
+)
+def test_a_library_that_is_interrupted_while_it_begins_is_not_taken_for_a_broken_one(
+    code: str, name: str, says: str, left: int
+) -> None:
+    done = subprocess.run([sys.executable, "-c", _BEGINS + code, name], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr, done.returncode) == ("whole\n", says, left)
