@@ -53,9 +53,10 @@ class LearningCurve:
             return "what twice as many photos would bring cannot be told: " + (
                 f"anything from nothing to {100 * high:.1f} points is possible"
             )
-        if low < _SMALL:
-            return f"twice as many photos would bring little: at most {max(100 * high, 0.1):.1f} points"
-        return f"twice as many photos would bring about {100 * self.gain:.1f} points ({100 * low:.1f} to {100 * high:.1f})"
+        if self.gain < _SMALL:
+            return f"twice as many photos would bring at most {max(100 * high, 0.1):.1f} points"
+        least = "from nothing" if low < _SMALL else f"{100 * low:.1f}"
+        return f"twice as many photos would bring about {100 * self.gain:.1f} points ({least} to {100 * high:.1f})"
 
 
 def fit_learning_curve(points: Sequence[LearningCurvePoint], *, seed: int = 0) -> LearningCurve:
