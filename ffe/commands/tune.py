@@ -342,7 +342,7 @@ def _run(options: TuneOptions) -> TuneResult:
 
             shown = rows.anonymous() if options.anonymous else rows
             written = (Path(options.report), result, shown, problem, spec, probabilities)
-            write_report(*written, searched=options.searched, grown=not options.clock.is_over)
+            write_report(*written, searched=options.searched, out_of_time=options.clock.is_over)
         finished.forget()
         return dataclasses.replace(made, seconds=options.clock.elapsed)
 

@@ -73,6 +73,7 @@ def write_training_report(
             coverage=coverage_of(calibrated, images.labels[choosing]),
             duplicates=duplicates_of(assigned.groups, images.take(used)),
             map=project_rows(pooled[chosen], chosen, images, predicted, spec.seed),
+            not_grown="'ffe tune' and 'ffe train' do so, for heads on stored features",
             trained=True,
             unsure=answered_text(selective_scores(judged.test, assigned.labels(TEST), reject).to_json()) if reject else "",
             made={"source": str(options.source), "stages": "; ".join(stages), **_options(spec)},

@@ -17,6 +17,7 @@ from ffe.dataset.load_features import pooled_rows
 from ffe.dataset.stored_rows import StoredSplit
 from ffe.dataset.table import ImageTable
 from ffe.errors import DecodeError
+from ffe.evaluation.learning_curve import LearningCurve
 from ffe.evaluation.temperature import with_temperature
 from ffe.explaining.area import area_of
 from ffe.explaining.heatmap import heat_map
@@ -30,8 +31,10 @@ from ffe.report.thumbnails import Heat
 from ffe.report.values import Curves, Page, Picture, coverage_of, duplicates_of, photos_fact, pictures_of, suspects_of, title_of
 from ffe.specs import SearchSpec
 from ffe.splits.holdout import TEST
-from ffe.tuning.learning_curve_fits import measure_learning_curve
+from ffe.tuning.learning_curve_fits import FEWEST_TO_MEASURE, measure_learning_curve
 from ffe.tuning.problem import Problem
+from ffe.tuning.search_sample import SEARCH_ROWS
+from ffe.tuning.trial import Trial
 from ffe.tuning.tune_result import TuneResult
 from ffe.wording.input_text import resizing_texts
 from ffe.wording.results import (
@@ -57,12 +60,12 @@ def write_report(
     probabilities: np.ndarray,
     *,
     searched: bool,
-    grown: bool,
+    out_of_time: bool,
 ) -> None:
     """Write the page of a search, of its spec, on all labelled ``rows`` of the main feature files, open.
 
     ``problem`` has the rows that the search saw. ``probabilities``, float64 (n, K), are of the test rows, calibrated.
-    The head was ``searched`` for, or given; where ``grown``, it is fitted on growing shares of the photos too.
+    The head was ``searched`` for, or given; unless ``out_of_time``, it is fitted on growing shares of the photos too.
     """
     images = _shown(rows)
     trials, winner = result.leaderboard, result.leaderboard[0]
@@ -79,6 +82,7 @@ def write_report(
     pooled = pooled_rows(rows.stores, rows.origin[chosen], [images.paths[i] for i in chosen])
     verdict = "" if result.comparison is None else comparison_text(result.comparison.to_json(), *result.rivals)
     single = next(trial for trial in trials if trial.head != EnsembleHead.name)
+    grown, not_grown = _learning_curve(problem, spec, single, out_of_time=out_of_time)
     page = Page(
         title=title_of(rows.class_names),
         facts={
@@ -106,12 +110,24 @@ def write_report(
         duplicates=duplicates_of(rows.groups, images),
         leak=None if result.leak is None else leak_text(result.leak.to_json(), result.evaluation.accuracy),
         map=project_rows(pooled, chosen, images, predicted, spec.seed),
-        learning_curve=measure_learning_curve(problem, spec, single) if grown and problem.every is None else None,
+        learning_curve=grown,
+        not_grown=not_grown,
         made=_made(spec, rows.main, problem, result),
         unsure="" if result.answered is None else answered_text(result.answered.to_json()),
         searched=searched,
     )
     write_page(path, page)
+
+
+def _learning_curve(problem: Problem, spec: SearchSpec, trial: Trial, *, out_of_time: bool) -> tuple[LearningCurve | None, str]:
+    """Return the learning curve of a trial, or why there is none, and how to get one."""
+    if problem.every is not None:
+        return None, f"that is done where the search looks at all photos, up to {SEARCH_ROWS:,} of them"
+    if out_of_time:
+        return None, "the time of --budget was over before; give more, or leave --budget out"
+    found = measure_learning_curve(problem, spec, trial)
+    few = f"a class has fewer than {FEWEST_TO_MEASURE} training photos in a fold; add photos to it"
+    return found, "" if found is not None else few
 
 
 def _with_heat(pictures: list[Picture], testing: np.ndarray, rows: StoredSplit, result: TuneResult) -> list[Picture]:

@@ -83,6 +83,7 @@ class Page:
     leak: str | None = None  # what accuracy would have been claimed without keeping them together, in words
     map: Projection | None = None  # the features on a plane
     learning_curve: LearningCurve | None = None  # how accuracy grows with the number of training photos
+    not_grown: str = ""  # why there is no such curve and how to get one, a sentence without its full stop; empty = not known
     made: Mapping[str, str] = field(default_factory=dict)  # command, options, seed, versions: how to make it again
     unsure: str = ""  # what comes of the threshold below which the model answers "not sure", in words; empty = there is none
     searched: bool = False  # whether a search chose the head, or it was given

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -16,17 +17,19 @@ from ffe.tuning.trial import Trial
 
 _SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training rows
 _FEWEST_OF_A_CLASS = 2
+_FEWEST_SHARES = 3
+FEWEST_TO_MEASURE = math.ceil(_FEWEST_OF_A_CLASS / _SHARES[-_FEWEST_SHARES])  # training rows of a class, in each part
 
 
 def measure_learning_curve(problem: Problem, spec: SearchSpec, trial: Trial) -> LearningCurve | None:
-    """Fit the head of a trial, no ensemble, on growing shares of each part; None where a class has too few rows for a quarter.
+    """Fit the head of a trial, no ensemble, on growing shares of each part; None where a class has too few rows.
 
     The intervals are of the choice of the images that score, not of those that train.
     """
     labels = problem.labels
     least = min(int(np.bincount(labels[problem.plain(fit)], minlength=problem.classes).min()) for fit, _ in problem.parts)
     shares = [share for share in _SHARES if least * share >= _FEWEST_OF_A_CLASS]
-    if len(shares) < 3:
+    if len(shares) < _FEWEST_SHARES:
         return None
     # fewer rows need more epochs
     without_epochs = {key: value for key, value in trial.parameters.items() if key != "epochs"}

@@ -287,6 +287,7 @@ def test_the_history_travels_in_the_model(tuned: Tuned) -> None:
     board = tuned.model.parent / "board"
     assert sorted(path.name for path in board.iterdir()) == ["train", "validation"]
     page = (tuned.model.parent / "report.html").read_text("utf-8")
+    assert "of photos: &#39;ffe tune&#39; and &#39;ffe train&#39; do so, for heads on stored features.</p>" in page
     assert "Not sure&#39; below 0.6: " in page
     assert "Validation accuracy over time" in page
     assert "The whole network, epoch by epoch; epoch 0: before the first; stage 1: epochs 1 to 2; stage 2: epochs 3 to 4." in page

@@ -34,6 +34,9 @@ from ffe.wording.results import leak_text
 LAYOUT = FeatureLayout.of_shape((4, 4, 3))
 
 
+NOT_GROWN = '<p class="absent">It was not measured how accuracy grows with the number of photos'
+
+
 def _store(
     path: Path,
     labels: Sequence[int],
@@ -514,8 +517,15 @@ def test_where_the_time_is_over_what_is_only_told_is_left_out(tmp_path: Path) ->
     result = _quick(store, budget=0.001, report=tmp_path / "r.html")
     assert result.leak is not None
     assert (result.leak.extra["copies"], result.leak.claimed) == (30, None)
-    assert "It was not measured how accuracy grows" in (tmp_path / "r.html").read_text("utf-8")
+    why = "the time of --budget was over before; give more, or leave --budget out."
+    assert f"{NOT_GROWN}: {why}</p>" in (tmp_path / "r.html").read_text("utf-8")
     assert len(result.leaderboard) == 1
+
+
+def test_a_class_that_is_too_small_for_a_learning_curve_is_said_to_be(tmp_path: Path) -> None:
+    _quick(_store(tmp_path / "f.h5", [0] * 40 + [1] * 10), report=tmp_path / "r.html")
+    why = "a class has fewer than 8 training photos in a fold; add photos to it."
+    assert f"{NOT_GROWN}: {why}</p>" in (tmp_path / "r.html").read_text("utf-8")
 
 
 def test_leaks_of_a_given_split_are_told(tmp_path: Path) -> None:

@@ -109,7 +109,11 @@ def test_the_head_of_a_sampled_search_is_fitted_on_all_rows(
 ) -> None:
     options: dict[str, Any] = {"head": "logistic", "settings": {"C": 1.0, "scaling": "standard"}, "with_backbone": False}
     with caplog.at_level("INFO", "ffe"):
-        made = ffe.train(stored, tmp_path / "many.ffe", **options)
+        made = ffe.train(stored, tmp_path / "many.ffe", **options, report=tmp_path / "r.html")
+    assert (
+        "It was not measured how accuracy grows with the number of photos: "
+        "that is done where the search looks at all photos, up to 50,000 of them.</p>"
+    ) in (tmp_path / "r.html").read_text("utf-8")
     train = made.rows["train"]
     (said,) = made.approximations
     assert said == f"the search looked at 102 of {train} images"
