@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import stat
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -120,6 +121,15 @@ def is_model(path: Path) -> bool:
         return path.suffix == ".ffe" or (path.is_file() and is_zip(path) and not is_table(path))
     except OSError:  # who opens it as a feature file will say why
         return False
+
+
+def takes_files(folder: Path) -> bool:
+    """Return whether a file can be made in a folder: it is tried, as rights do not tell all. A full disk is found later."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError as error:
+        return error.errno in {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def unwritable(folder: Path, replaced: bool, what: str = "output") -> str:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ffe.base.atomic import atomic_write
-from ffe.base.file_access import unopened, unwritable
+from ffe.base.file_access import takes_files, unopened, unwritable
 from ffe.base.text import FILE_ENDINGS, suffix_refusal
 from ffe.errors import FfeError, ReportError, unwritten
 
@@ -25,7 +25,7 @@ def check_folder(path: Path, what: str, wrong: type[FfeError]) -> None:
     if path.is_dir() or not folder.is_dir():
         problem = "is a folder" if path.is_dir() else f"lies in a folder that does not exist ('{folder}')"
         raise wrong(f"The output '{path}' {problem}; name a file in an existing folder, such as {_EXAMPLES[what]}.")
-    if not os.access(folder, os.W_OK):
+    if not takes_files(folder):
         raise wrong(unwritable(folder, path.exists()))
 
 
@@ -51,7 +51,7 @@ def check_output(
         raise ReportError(
             f"The {what} '{place}' lies in a folder that does not exist ('{place.parent}'); create it, or choose another place."
         )
-    if not os.access(place.parent, os.W_OK):
+    if not takes_files(place.parent):
         raise ReportError(unwritable(place.parent, place.exists(), what))
     try:
         replaceable = not place.is_file() or may_be_replaced(place, mark)

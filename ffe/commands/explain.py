@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ffe.base.file_access import unwritable
+from ffe.base.file_access import takes_files, unwritable
 from ffe.base.output_file import PICTURE_MARK, check_output_folder, may_be_replaced
 from ffe.base.text import composed
 from ffe.bundle.io import Bundle
@@ -103,7 +103,7 @@ def _made(folder: Path) -> Path:
         ) from error
     except OSError as error:
         raise ReportError(unwritten(folder, error, "folder")) from error
-    if not os.access(folder, os.W_OK):
+    if not takes_files(folder):
         raise ReportError(unwritable(folder, False))
     return folder
 

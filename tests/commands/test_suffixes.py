@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.
     for name in ("f.h5", "m.ffe", "r.html"):
         if there:
             (tmp_path / name).touch()
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    monkeypatch.setattr("ffe.base.output_file.takes_files", lambda folder: folder != tmp_path)
     why = ", and a file is replaced by a new one that is made beside it" if there else ""
     start = f"^{re.escape(f'The folder {str(tmp_path)!r} cannot be written to{why}; choose another place for the ')}"
     with pytest.raises(StoreError, match=f"{start}output\\.$"):
@@ -128,3 +128,18 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.
         check_place(tmp_path / "m.ffe", overwrite=True)
     with pytest.raises(ReportError, match=f"{start}report\\.$"):
         check_report(tmp_path / "r.html")
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no folder that takes no file whatever its rights say")
+def test_a_folder_is_tried_for_its_rights_do_not_tell() -> None:
+    """Of everything that is written after long work, before that."""
+    sentence = "The folder '/proc' cannot be written to; choose another place for the {}."
+    for check, name, error, what in (
+        (check_output, "f.h5", StoreError, "output"),
+        (check_report, "r.html", ReportError, "report"),
+        (check_answers, "a.csv", ReportError, "table of answers"),
+    ):
+        with pytest.raises(error, match=f"^{re.escape(sentence.format(what))}$"):
+            check(Path("/proc") / name)
+    with pytest.raises(BundleError, match=f"^{re.escape(sentence.format('output'))}$"):
+        check_place(Path("/proc/m.ffe"), overwrite=True)

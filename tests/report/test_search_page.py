@@ -325,7 +325,7 @@ def test_a_page_that_cannot_be_written_says_what_to_do(tmp_path: Path, monkeypat
         check_output(tmp_path)
     assert str(caught.value) == f"The report '{tmp_path}' is a folder; give the name of a file, such as '{tmp_path}/report.html'."
     with monkeypatch.context() as patch:
-        patch.setattr(os, "access", lambda *_: False)
+        patch.setattr("ffe.base.output_file.takes_files", lambda _: False)
         with pytest.raises(ReportError) as caught:
             check_output(tmp_path / "report.html")
         assert str(caught.value) == f"The folder '{tmp_path}' cannot be written to; choose another place for the report."
