@@ -142,12 +142,15 @@ def test_what_is_not_installed_is_named(models: Path, alone: dict[str, str], tmp
     commands = [
         ["predict", model, photo],
         ["predict", str(models / "finetuned.ffe"), photo, "--engine", "keras"],
+        ["evaluate", model, str(PICTURES), "--json"],
         ["train", str(models / "schema4.h5"), "-o", "m.ffe", "--head", "logistic", "--without-backbone"],
     ]
     code = f"import ffe.engines.factory as factory\nfactory.may_have_gpu = lambda: True\n{RUN}"
     done = run_alone(code, commands, alone, tmp_path)
-    assert [json.loads(line)[0] for line in done.stdout.splitlines()[:-1]] == [0, 3, 3], done.stderr
+    assert [json.loads(line)[0] for line in done.stdout.splitlines()[:-1]] == [0, 3, 3, 3], done.stderr
     assert "ffe: The engine keras needs the packages keras and tensorflow, which are not installed" in done.stderr
+    assert "ffe: 'ffe evaluate' needs the package scipy, which is not installed; install it with 'pip " in done.stderr
+    assert "images/s" not in done.stderr  # before photos are asked about
     assert re.search(r"ffe: 'ffe train' needs the package [\w-]+, which is not installed; install it with 'pip ", done.stderr)
     assert "or install ffe with all that it needs." in done.stderr
 

@@ -20,7 +20,7 @@ from ffe.dataset.stored_rows import file_finder, labelled
 from ffe.dataset.table import ImageTable, table_of_records, table_of_store
 from ffe.errors import DataError, SourceError, SpecError
 from ffe.evaluation.reject import SelectiveScores, above_threshold, selective_scores
-from ffe.evaluation.scores import Evaluation, evaluate_probabilities
+from ffe.evaluation.scores import Evaluation, evaluate_probabilities, load_scoring
 from ffe.evaluation.temperature import calibrate
 from ffe.exporting.read_table import open_features
 from ffe.extraction.pipeline import ImageFeatures
@@ -54,6 +54,7 @@ class EvaluateResult:
     labels: np.ndarray = field(repr=False, compare=False)  # int64 (N,), their true classes
     probabilities: np.ndarray = field(repr=False, compare=False)  # float64 (N, K), what the model says
     skipped_files: tuple[str, ...] = field(repr=False)  # paths of what was skipped
+    left_out: int = 0  # images that ``unseen`` left out
 
     @property
     def wrong(self) -> np.ndarray:
@@ -80,6 +81,7 @@ class EvaluateResult:
         return {
             **self.evaluation.to_json(),
             "seen_in_training": self.seen,
+            "left_out": self.left_out,
             "skipped": self.skipped,
             "skipped_files": list(self.skipped_files),
             "answered": self.answered.to_json(),
@@ -145,26 +147,28 @@ def evaluate(
     stored = holds_features(path)
     if predictor.views is not None and stored:
         raise SpecError(f"--tta makes views of pictures, and '{path}' holds features; give the folder or CSV of the pictures.")
+    load_scoring()
     images, probabilities, skipped = (
         _predict_stored(predictor, path, page is not None) if stored else _predict_images(predictor, path, progress)
     )
     known = {row.sha256 for row in splits if row.split != "test"}
-    left_out = {row.sha256 for row in splits if not row.split}
+    beside = {row.sha256 for row in splits if not row.split}
     seen = np.asarray([digest in known for digest in images.sha256], bool)
+    used = "%d of the %d images were used to fit or choose this model"
+    used += ", or belong together with such images" if beside.intersection(images.sha256) else ""
+    left_out = 0
     if not splits:
         log.warning("the model keeps no list of its photos (--anonymous), so it is not known whether it was fitted on these")
     if unseen:
-        others, seen = np.flatnonzero(~seen), seen[~seen]
+        others, left_out = np.flatnonzero(~seen), int(seen.sum())
         if not len(others):
             raise DataError(f"The model was fitted or chosen on every image of '{path}'; score it on others.")
+        if left_out:
+            log.info(f"{used}; they are left out", left_out, len(seen))
+        seen = seen[~seen]
         images, probabilities = images.take(others), probabilities[others]
     elif seen.any():
-        log.warning(
-            "%d of the %d images were used to fit or choose this model%s, so the scores are too good; --unseen leaves them out",
-            seen.sum(),
-            len(seen),
-            ", or belong together with such images" if left_out.intersection(images.sha256) else "",
-        )
+        log.warning(f"{used}, so the scores are too good; --unseen leaves them out", seen.sum(), len(seen))
     contents = images.contents()
     result = EvaluateResult(
         evaluate_probabilities(
@@ -181,6 +185,7 @@ def evaluate(
         images.labels,
         probabilities,
         tuple(skipped),
+        left_out,
     )
     if table is not None:
         answers = Answers(table, result.classes, "truth")
@@ -213,6 +218,7 @@ def _write_report(
                 "head": f"{manifest.head.name} ({parameters_text(manifest.head.parameters)})",
                 "photos": f"{len(labels):,}",
                 **({"known from training": f"{result.seen:,}, so the scores are too good"} if result.seen else {}),
+                **({"left out": f"{result.left_out:,} known from training"} if result.left_out else {}),
                 "ffe": __version__,
             },
             class_names=result.classes,
@@ -223,7 +229,7 @@ def _write_report(
             coverage=coverage_of(probabilities, labels),
             scored=True,
             unsure=answered_text(result.answered.to_json()) if result.answered.threshold else "",
-            made={"model": str(predictor.bundle.path), "photos": data, "sha256 of the model's record": predictor.bundle.sha256},
+            made={"model": str(predictor.bundle.path), "digest": predictor.bundle.sha256, "photos": data},
         ),
     )
 

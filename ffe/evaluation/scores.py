@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,11 @@ def evaluate_probabilities(
         recall_intervals=tuple(by_class["recall"]),
         confusion_intervals=_cell_intervals(counts, once, samples, numbers),
     )
+
+
+def load_scoring() -> None:
+    """Load what scores are made with; where it is missing, a ModuleNotFoundError comes before photos are looked at, not after."""
+    importlib.import_module("scipy.sparse")
 
 
 def check_labels(labels: np.ndarray, classes: int) -> None:

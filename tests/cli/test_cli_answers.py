@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import ffe
+from ffe.bundle.io import Bundle
 from ffe.cli import cli
 from ffe.images.drawings import draw
 from ffe.report.predictions_csv import Answers, check_answers
@@ -82,8 +84,11 @@ def test_answers_as_json(fake_bundle: Path, fake_store: Path, tmp_path: Path) ->
     assert "--answers goes with --json; --csv writes every answer into a file." in " ".join(bad.stderr.split())
 
 
-def test_unseen_ones_alone(fake_bundle: Path, fake_store: Path) -> None:
-    result = ffe.evaluate(fake_bundle, fake_store, unseen=True)
+def test_unseen_ones_alone(fake_bundle: Path, fake_store: Path, tmp_path: Path) -> None:
+    result = ffe.evaluate(fake_bundle, fake_store, unseen=True, report=tmp_path / "r.html")
+    page = " ".join(re.sub(r"<[^>]+>", " ", (tmp_path / "r.html").read_text("utf-8")).split())
+    assert f"left out {40 - result.evaluation.n} known from training" in page
+    assert f"digest {Bundle(fake_bundle).sha256}" in page  # as 'ffe info' calls it
     assert len(result.paths) == len(result.labels) == len(result.answers()) == result.evaluation.n < 40
     assert len(result.wrong) == round((1 - result.evaluation.accuracy) * result.evaluation.n)
 

@@ -151,7 +151,7 @@ def test_evaluate_json_has_the_keys_of_the_test(fake_bundle: Path, fake_store: P
     result = _run("evaluate", fake_bundle, fake_store, "--json")
     assert result.exit_code == 0
     value = json.loads(result.stdout)
-    assert set(value) == SCORES | {"seen_in_training", "skipped", "skipped_files", "answered"}
+    assert set(value) == SCORES | {"seen_in_training", "left_out", "skipped", "skipped_files", "answered"}
     assert set(Bundle(fake_bundle).manifest.evaluation["test"]) == SCORES
     assert (value["n"], value["seen_in_training"], value["skipped"]) == (40, 33, 0)
     always = {"threshold": 0.0, "share": 1.0, "accuracy": value["accuracy"], "n": 40}
@@ -170,9 +170,9 @@ def test_evaluate_on_training_features_warns_and_unseen_leaves_them_out(fake_bun
     assert seen.stdout.startswith("40 images\naccuracy ")
     assert "Not sure" not in seen.stdout
     unseen = _run("evaluate", fake_bundle, fake_store, "--unseen", "--json")
-    assert unseen.stderr == ""
+    assert unseen.stderr == "33 of the 40 images were used to fit or choose this model; they are left out\n"
     value = json.loads(unseen.stdout)
-    assert (value["n"], value["seen_in_training"]) == (7, 0)
+    assert (value["n"], value["seen_in_training"], value["left_out"]) == (7, 0, 33)
     assert value["confusion"] == Bundle(fake_bundle).manifest.evaluation["test"]["confusion"]
 
 
