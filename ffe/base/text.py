@@ -8,6 +8,8 @@ import math
 import numbers
 import os
 import re
+import shlex
+import subprocess
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -47,6 +49,11 @@ def few(names: Sequence[str], most: int = 3) -> str:
 def quoted(names: Iterable[str]) -> list[str]:
     """Return each name in quotes."""
     return [f"'{name}'" for name in names]
+
+
+def quoted_argument(text: str) -> str:
+    """Return an argument as it is typed in a shell: in Windows' own that is not the way of the others."""
+    return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)
 
 
 def composed(name: str) -> str:

@@ -10,11 +10,11 @@ import click
 
 from ffe.backbones.catalog import DEFAULT
 from ffe.base.shard_names import shard_path, shards_beside
-from ffe.base.text import counted, duration_text, few, plain, quoted
+from ffe.base.text import counted, duration_text, few, plain, quoted, quoted_argument
 from ffe.cli import UrlOrPath
 from ffe.cli import options as shared
 from ffe.cli.progress import ExtractProgress
-from ffe.cli.show import estimate_text, fidelity_text, note, print_json, quoted_argument, rows_text, stages_text, unused
+from ffe.cli.show import estimate_text, fidelity_text, note, print_json, rows_text, stages_text, unused
 
 _NOTED = 0.1  # share of a run that converting the backbone, and all else but computing, may take without a word
 

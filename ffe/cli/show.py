@@ -6,8 +6,6 @@ import itertools
 import json
 import logging
 import os
-import shlex
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -33,11 +31,6 @@ def note(text: str) -> None:
     """Print what one may do without on standard error, unless ``--quiet`` was given."""
     if not quiet():
         click.echo(text, err=True)
-
-
-def quoted_argument(text: str) -> str:
-    """Return an argument as it is typed in a shell: in Windows' own that is not the way of the others."""
-    return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)
 
 
 def unused(name: str) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from ffe.base.text import counted, plain, share_text
+from ffe.base.text import counted, plain, quoted_argument, share_text
 from ffe.cli import UrlOrPath
 from ffe.cli.options import engine_option, images_options, json_option, output_option, refuse_swapped, weights_option
 from ffe.cli.progress import ExtractProgress
-from ffe.cli.show import note, print_json, quoted_argument, unused
+from ffe.cli.show import note, print_json, unused
 
 _SHOWN = 10
 

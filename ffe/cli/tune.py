@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from ffe.base.text import counted, duration_text
+from ffe.base.text import counted, duration_text, quoted_argument
 from ffe.cli import options as shared
 from ffe.cli.progress import TrialsProgress
-from ffe.cli.show import print_json, quiet, quoted_argument
+from ffe.cli.show import print_json, quiet
 
 _FEW = 20  # test images
 

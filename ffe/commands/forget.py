@@ -18,16 +18,16 @@ from ffe.base.file_access import is_model, unopened
 from ffe.base.model_archive import HEAD
 from ffe.base.output_file import PAGE_MARK, write_output
 from ffe.base.text import plain
-from ffe.bundle.io import Bundle
+from ffe.bundle.io import Bundle, SplitRow
+from ffe.bundle.made_again import command_again
 from ffe.errors import DataError, SourceError, StoreError
-from ffe.heads.ensemble import EnsembleHead
 from ffe.images.archive_sources import images_of, is_archive, member_at
 from ffe.images.folder_walk import list_files
 from ffe.images.image_handle import content_digest
 from ffe.images.sources import root_of
 from ffe.report.redact import PAGE_LENGTHS, photos_in_page, without_photos
 from ffe.splits.groups import MOST_BITS
-from ffe.splits.holdout import TESTED, TRAIN, VALID
+from ffe.splits.holdout import TEST, TESTED, TRAIN, VALID
 from ffe.store.journal import Journal
 from ffe.store.journal_records import has_rows
 from ffe.store.reader import FeatureStore
@@ -132,7 +132,7 @@ def forget(
 
     while True:  # a digest that one file tells leads to names in the others
         before = sum(len(photo.digests | photo.names) for photo in wanted)
-        steps = [_find_in(place, matches) for place in places]
+        steps = [_find_in(place, matches, places) for place in places]
         if sum(len(photo.digests | photo.names) for photo in wanted) == before:
             break
     if not any(photo.found for photo in wanted):
@@ -171,12 +171,18 @@ _Write = Callable[[Path, contextlib.ExitStack], None]  # writes the file without
 _Step = tuple[ForgottenFile, _Write]
 
 
-def _find_in(path: Path, matches: _Matches) -> _Step:
-    """Return what a file holds of the photos, and what takes them out of it."""
+def _kind_of(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix == ".ffe" or is_model(path):
-        return _in_model(path, matches)
-    return _in_page(path, matches) if suffix in {".html", ".htm"} else _in_features(path, matches)
+        return "model"
+    return "report" if suffix in {".html", ".htm"} else "features"
+
+
+def _find_in(path: Path, matches: _Matches, places: Sequence[Path]) -> _Step:
+    """Return what a file, of all ``places``, holds of the photos, and what takes them out of it."""
+    if (kind := _kind_of(path)) == "model":
+        return _in_model(path, matches, places)
+    return _in_page(path, matches) if kind == "report" else _in_features(path, matches)
 
 
 def _in_features(path: Path, matches: _Matches) -> _Step:
@@ -214,31 +220,43 @@ def _near(store: FeatureStore, gone: np.ndarray) -> tuple[str, ...]:
     return tuple(sorted(store.paths[i] for i in rows))
 
 
-def _in_model(path: Path, matches: _Matches) -> _Step:
+def _in_model(path: Path, matches: _Matches, places: Sequence[Path]) -> _Step:
     bundle = Bundle(path)
     splits = bundle.splits()
     gone = {row for row in splits if matches(row.path, row.sha256)}
     left = [row for row in splits if row not in gone]
-    stays = _stays(bundle) if any(row.split in {TRAIN, VALID, TESTED} for row in gone) else ""
+    stays = _stays(bundle, left, places) if any(row.split in {TRAIN, VALID, TESTED} for row in gone) else ""
     found = ForgottenFile(path, "model", tuple(sorted(row.path for row in gone)), stays=stays)
     return found, lambda place, _: bundle.replace_splits(left, place)
 
 
-def _stays(bundle: Bundle) -> str:
-    """Return what a model keeps of photos that it was fitted on, and the command that makes it again."""
+def _stays(bundle: Bundle, left: Sequence[SplitRow], places: Sequence[Path]) -> str:
+    """Return what a model keeps of photos that it was fitted on, and the command that makes it again.
+
+    ``left`` are its rows without the photos; the feature files that have them are looked for among the ``places``.
+    """
     as_they_are = any(name.endswith("vectors") and array.size for name, array in bundle.arrays(HEAD).items())
     what = "features of some training photos as they are" if as_they_are else "what it has learnt from the training photos"
-    head, output, kind = bundle.manifest.head, f"-o {bundle.path} --overwrite", bundle.manifest.training.get("kind")
-    count = len(bundle.manifest.backbones)
-    features = "FEATURES.h5" if count == 1 else " ".join(f"FEATURES{i + 1}.h5" for i in range(count))
-    if kind:
-        again = f"ffe scratch PHOTOS {output}" if kind == "scratch" else f"ffe finetune PHOTOS --from START.ffe {output}"
-    elif head.name == EnsembleHead.name:
-        again = f"ffe tune {features} {output}"
-    else:
-        settings = "".join(f" --set {name}={value}" for name, value in head.parameters.items())
-        again = f"ffe train {features} {output} --head {head.name}{settings}"
-    return f"its {head.name} head keeps {what}; make it again without these photos: {again}"
+    digests = [bundle.manifest.spec_digest, *(one.spec_digest for one in bundle.manifest.beside)]
+    roles = dict[str, set[str]]()
+    for row in left:
+        role = "valid" if row.split == VALID and row.path.startswith("valid:") else ""
+        roles.setdefault("test" if row.split in {TEST, TESTED} and row.path.startswith("test:") else role, set()).add(row.sha256)
+    files = {role: _files_of(role, digests, photos, places) for role, photos in roles.items()}
+    again = command_again(bundle, bundle.path, *(files.get(role, []) for role in ("", "valid", "test")))
+    return f"its {bundle.manifest.head.name} head keeps {what}; make it again without these photos: {again}"
+
+
+def _files_of(role: str, digests: Sequence[str], photos: set[str], places: Sequence[Path]) -> list[str]:
+    """Return the feature files that have all photos, of each spec one; where none is among the places, ``FEATURES.h5``."""
+    name = (role or "features").upper()
+    files = [f"{name}{number if len(digests) > 1 else ''}.h5" for number in range(1, len(digests) + 1)]
+    for place in places:
+        if _kind_of(place) == "features":
+            with FeatureStore(place) as store:
+                if store.spec_digest in digests and photos.issubset(store.sha256):
+                    files[digests.index(store.spec_digest)] = str(place)
+    return files
 
 
 def _in_page(path: Path, matches: _Matches) -> _Step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ffe.base.digests import file_digest
 from ffe.bundle.io import Bundle
 from ffe.cli import cli
 from ffe.errors import BundleError, DataError, SourceError, StoreError
-from ffe.images.drawings import draw_folder
+from ffe.images.drawings import draw, draw_folder
 from ffe.report.thumbnails import thumbnail
 from ffe.store.reader import FeatureStore
 
@@ -153,13 +154,50 @@ def test_the_command(made: Path, files: Path) -> None:
     done = run("forget", *asked)
     assert f"{files / 'm.ffe'}: forgot 1 photo: {trained}\n" in done.stdout
     kept = "its svm head keeps features of some training photos as they are; make it again without these photos: "
-    assert f"  {kept}ffe train FEATURES.h5 -o {files / 'm.ffe'} --overwrite --head svm --set pooling=" in done.stdout
-    command = done.stdout.split("these photos: ffe ")[1].splitlines()[0].replace("FEATURES.h5", str(files / "f.h5")).split()
+    assert f"  {kept}ffe train {files / 'f.h5'} -o {files / 'm.ffe'} --overwrite --head svm --set pooling=" in done.stdout
+    command = done.stdout.split("these photos: ffe ")[1].splitlines()[0].split()
     command[command.index("-o") + 1] = str(files / "again.ffe")
     assert run(*command).exit_code == 0
     again = run("forget", *asked)
     assert (again.exit_code, again.stdout) == (3, "")
     assert f"ffe: None of the files knows '{trained}' or the others; check the name: " in again.stderr
+
+
+def test_the_command_that_is_given_makes_the_model_as_it_was_made(made: Path, files: Path, tmp_path: Path) -> None:
+    model = tmp_path / "my model.ffe"
+    asked = "--head logistic --set C=3 --reject 0.8 --seed 3 --class-weights none --test-fraction 0.3 --folds 3 --refit all"
+    assert run("train", files / "f.h5", "-o", model, *asked.split(), "--views", "none").exit_code == 0
+    before = Bundle(model).manifest
+    (photo, *_) = (row.path for row in Bundle(model).splits() if row.split == "train")
+    said = run("forget", photo, model).stdout.split("these photos: ")[1]
+    assert f"ffe train FEATURES.h5 -o '{model}' --overwrite --head logistic " in said
+    result = ffe.forget("dog/dog_001.png", [model, files / "f.h5"])
+    again = shlex.split(result.files[0].stays.split("these photos: ")[1])
+    assert again[:2] == ["ffe", "train"]
+    assert again[2] == str(files / "f.h5")
+    done = run(*again[1:])
+    assert done.exit_code == 0, done.output
+    after = Bundle(model).manifest
+    assert after.reject == before.reject == 0.8
+    assert after.head == before.head
+    told = {"rows", "leak", "validation", "fixed"}  # fixed: now those that were defaults too
+    assert {k: v for k, v in after.search.items() if k not in told} == {k: v for k, v in before.search.items() if k not in told}
+
+
+def test_files_of_validation_and_test_rows_are_named(made: Path, files: Path, tmp_path: Path) -> None:
+    for name, first in (("v", 100), ("t", 200)):
+        for kind in ("cat", "dog"):
+            (tmp_path / name / kind).mkdir(parents=True)
+            for i in range(first, first + 4):
+                draw(kind, i, (48, 48)).save(tmp_path / name / kind / f"{i}.png")
+        ffe.extract(tmp_path / name, tmp_path / f"{name}.h5", backbone="fake")
+    model, v, t = (tmp_path / name for name in ("given.ffe", "v.h5", "t.h5"))
+    ffe.train(files / "f.h5", model, head="logistic", valid=v, test=t)
+    asked = {(): "FEATURES.h5 {} --valid VALID.h5 --test TEST.h5", (t, files / "f.h5", v): "{f} {} --valid {v} --test {t}"}
+    for others, named in asked.items():
+        said = ffe.forget("dog/dog_001.png", [*others, model], dry_run=True).files[-1].stays
+        command = named.format(f"-o {model} --overwrite", f=files / "f.h5", v=v, t=t)
+        assert f"these photos: ffe train {command} --head logistic --set " in said
 
 
 def test_json(made: Path, files: Path) -> None:
