@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 
@@ -33,6 +34,8 @@ from ffe.report.finetune_page import write_training_report
 from ffe.specs import AugmentSpec, BackboneSpec, Decode, ExtractSpec, PreprocessSpec
 from ffe.splits.groups import find_groups
 from ffe.splits.holdout import TRAIN
+
+log = logging.getLogger("ffe")
 
 
 def scratch(
@@ -119,6 +122,11 @@ def scratch(
         trainer = make_trainer(logged, assigned, weights)
         trainer.stage(1, network.above(""), images)
         learnt = learnt_head(network, start, "", images, assigned, pooled=options.report is not None)
+    if not trainer.improved:
+        log.warning(
+            "no epoch was better than the untrained network, so it has learnt nothing and answers as by chance; give it %s",
+            "more time with --budget" if trainer.out_of_time else "more --epochs, or more photos",
+        )
     stage = Stage(1, ALL, len(backbone.layers), backbone.layers[0].name, len(FILTERS), "")
     judged = score_head(learnt, assigned, names)
     result = make_result(options, trainer, assigned, learnt.head, judged, stages=(stage,), classes=names, skipped=skipped)

@@ -339,8 +339,10 @@ def kept_text(best: Mapping[str, Any], valid: int, *, unchanged: bool = False) -
     if unchanged:
         why = f"No epoch had less validation loss than the model had before (*), on {images}"
         return f"{why}: it stays as it was, and the new file is a copy of its file."
-    when = f"of stage {best['stage']}, epoch {best['epoch']}" if best["epoch"] else "before the first epoch"
-    return f"The weights {when} are kept (*): the lowest validation loss, on {images}."
+    if not best["epoch"]:
+        why = f"no epoch had less validation loss, on {images}, so nothing was learnt"
+        return f"The weights from before the first epoch are kept (*): {why}."
+    return f"The weights of stage {best['stage']}, epoch {best['epoch']} are kept (*): the lowest validation loss, on {images}."
 
 
 def backbones_text(specs: Iterable[ExtractSpec]) -> str:

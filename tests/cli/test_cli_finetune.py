@@ -78,6 +78,20 @@ def test_scratch_as_json(pictures: Path, tmp_path: Path) -> None:
     assert Bundle(tmp_path / "s.ffe").manifest.training["options"]["dropout"] == 0.0
 
 
+@pytest.mark.parametrize(
+    ("options", "more"), [((), "more --epochs, or more photos"), (("--budget", "0.001s"), "more time with --budget")]
+)
+def test_a_network_that_learnt_nothing_is_said_to(options: tuple[str, ...], more: str, pictures: Path, tmp_path: Path) -> None:
+    """At such a rate its loss only rises."""
+    given = ("--size", 48, "--plain", "--epochs", 2, "--learning-rate", 10, *options)
+    result = run("scratch", pictures, "-o", tmp_path / "s.ffe", *given)
+    assert result.exit_code == 0, result.output
+    assert Bundle(tmp_path / "s.ffe").manifest.training["best"]["epoch"] == 0
+    told = "no epoch was better than the untrained network, so it has learnt nothing and answers as by chance; give it "
+    assert f"warning: {told}{more}\n" in result.stderr
+    assert "The weights from before the first epoch are kept (*): no epoch had less validation loss, on " in result.stdout
+
+
 def test_a_model_goes_on_from_itself(models: tuple[Path, Path, Result], pictures: Path, tmp_path: Path) -> None:
     model = tmp_path / "m.ffe"
     shutil.copy(models[0], model)

@@ -313,7 +313,8 @@ def test_calibration_in_one_line() -> None:
 
 def test_which_weights_are_kept() -> None:
     assert kept_text({"stage": 1, "epoch": 0}, 12) == (
-        "The weights before the first epoch are kept (*): the lowest validation loss, on 12 images."
+        "The weights from before the first epoch are kept (*): "
+        "no epoch had less validation loss, on 12 images, so nothing was learnt."
     )
     assert kept_text({"stage": 2, "epoch": 3}, 12).startswith("The weights of stage 2, epoch 3 are kept (*): ")
 
