@@ -94,7 +94,9 @@ _PICTURES = {".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".gif", ".webp", ".avif",
 _PICTURES |= {".ico", ".ppm", ".pgm", ".pbm", ".tga", ".psd", ".eps"}
 _TABLES = {".csv", ".tsv", ".json", ".npz", ".npy", ".parquet", ".pkl", ".joblib", ".h5"}
 _MODELS = {".ffe", ".onnx", ".keras", ".pt", ".pth", ".safetensors", ".tflite"}
-FILE_ENDINGS = _PICTURES | _TABLES | _MODELS | {".html", ".md", ".pdf", ".docx", ".zip", ".tar", ".gz", ".tgz"}
+_TEXTS = {".html", ".md", ".txt", ".log", ".xml", ".yaml", ".yml", ".pdf", ".rtf", ".doc", ".docx", ".xls", ".xlsx", ".ods"}
+_ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
+FILE_ENDINGS = _PICTURES | _TABLES | _MODELS | _TEXTS | _ARCHIVES
 _FORMATS = {
     "features": (".h5", "HDF5", FILE_ENDINGS - {".h5"}),
     "model": (".ffe", "ffe's own format", FILE_ENDINGS - {".ffe"} | {".hdf5"}),

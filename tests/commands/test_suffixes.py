@@ -23,21 +23,21 @@ from ffe.extraction.request import check_output
 from ffe.report.predictions_csv import check_answers
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".npz", ".npy", ".parquet", ".json", ".pkl", ".ffe", ".CSV", ".jpg", ".PNG", ".zip"])
+@pytest.mark.parametrize("suffix", [".csv", ".npz", ".npy", ".parquet", ".json", ".pkl", ".ffe", ".CSV", ".jpg", ".PNG", ".txt"])
 def test_features(tmp_path: Path, suffix: str) -> None:
     sentence = f"The features are written as HDF5, not as '{suffix}'; name the output '{tmp_path / 'f.h5'}'."
     with pytest.raises(StoreError, match=f"^{re.escape(sentence)}$"):
         check_output(tmp_path / f"f{suffix}")
 
 
-@pytest.mark.parametrize("suffix", [".h5", ".hdf5", ".keras", ".pkl", ".onnx", ".json", ".jpg", ".zip", ".npz"])
+@pytest.mark.parametrize("suffix", [".h5", ".hdf5", ".keras", ".pkl", ".onnx", ".json", ".jpg", ".zip", ".npz", ".txt", ".xml"])
 def test_a_model(tmp_path: Path, suffix: str) -> None:
     sentence = f"The model is written as ffe's own format, not as '{suffix}'; name the output '{tmp_path / 'm.ffe'}'."
     with pytest.raises(BundleError, match=f"^{re.escape(sentence)}$"):
         check_place(tmp_path / f"m{suffix}", overwrite=True)
 
 
-@pytest.mark.parametrize("suffix", [".pdf", ".png", ".jpeg", ".zip", ".parquet", ".onnx"])
+@pytest.mark.parametrize("suffix", [".pdf", ".png", ".jpeg", ".zip", ".parquet", ".onnx", ".txt", ".xlsx"])
 def test_a_report(tmp_path: Path, suffix: str) -> None:
     sentence = f"The report is written as HTML, not as '{suffix}'; name the output '{tmp_path / 'r.html'}'."
     with pytest.raises(ReportError, match=f"^{re.escape(sentence)}$"):
