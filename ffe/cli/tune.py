@@ -81,6 +81,8 @@ def print_result(result: Any, output: str, report: str | None, as_json: bool) ->
     lines.append(f"Test on {counted(test['n'], 'image')}{which}: {', '.join(scores)}{few}")
     if never := text.never_right_text(test):
         lines.append(never)
+    if result.apart:
+        lines.append(result.apart)
     if result.answered is not None:
         lines.append(text.answered_text(result.answered.to_json()))
     model = quoted_argument(output)

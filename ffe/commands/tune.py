@@ -25,7 +25,7 @@ from ffe.bundle.manifest import Beside, Manifest
 from ffe.dataset.feature_files import side_by_side
 from ffe.dataset.stored_rows import StoredSplit, split_rows
 from ffe.errors import BundleError, HeadError, SpecError
-from ffe.evaluation.comparison import compare
+from ffe.evaluation.comparison import compare, differ
 from ffe.evaluation.reject import check_threshold, selective_scores
 from ffe.evaluation.scores import evaluate_probabilities
 from ffe.evaluation.temperature import calibrate, with_temperature
@@ -49,6 +49,7 @@ from ffe.tuning.setup import AUTO, all_of_them, build_problem, trial_store_of, v
 from ffe.tuning.trial import Trial, best_of_each_head
 from ffe.tuning.trial_store import TrialStore
 from ffe.tuning.tune_result import TuneResult
+from ffe.wording.results import apart_text
 
 log = logging.getLogger("ffe")
 
@@ -357,6 +358,9 @@ def _tested(options: TuneOptions, rows: StoredSplit, problem: Problem, trials: S
     head, truths = refit(problem, winner, options.spec.seed), rows.labels(TEST)
     own, used = _on_own_files(head, rows)
     probabilities = with_temperature(_answers(head, rows.stay(rows.side == TEST)), calibration.factor)
+    right = winner.probabilities.argmax(axis=1) == labels, probabilities.argmax(axis=1) == truths
+    valid, test = ((float(each.mean()), len(each)) for each in right)
+    p_value = differ(*right, problem.scored_groups, rows.together(TEST))
     single = next(trial for trial in trials if trial.head != EnsembleHead.name)
     result = TuneResult(
         output=None if options.output is None else Path(options.output),
@@ -374,6 +378,7 @@ def _tested(options: TuneOptions, rows: StoredSplit, problem: Problem, trials: S
         classes=rows.class_names,
         approximations=_approximations(problem, rows, head),
         metric=options.spec.metric,
+        apart=apart_text(valid, test, p_value),
     )
     return result, probabilities
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ffe.errors import DataError
-from ffe.evaluation.intervals import Interval, group_numbers, percentile_intervals, resampled_weights, wilson
+from ffe.evaluation.intervals import Interval, effective_rows, group_numbers, percentile_intervals, resampled_weights, wilson
 from ffe.evaluation.scores import check_labels
 
 _LEVEL = 0.05
+_FEWEST_GROUPS = 10
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,25 @@ def compare(
         p_value=p_value,
         real=p_value < _LEVEL and not low <= 0 <= high,
     )
+
+
+def differ(
+    right_a: np.ndarray, right_b: np.ndarray, groups_a: np.ndarray | None = None, groups_b: np.ndarray | None = None
+) -> float:
+    """Return the p-value of shares of right answers on different images, bool (N,) and (M,): 1 = they may well be the same.
+
+    The score test of two proportions, of as many rows as tell as much where groups, int64 (N,) and (M,), tie some together.
+    Of fewer than ten groups nothing is told: 1.
+    """
+    shares, counts = [], []
+    for right, groups in ((right_a, groups_a), (right_b, groups_b)):
+        if len(np.unique(group_numbers(groups, len(right)))) < _FEWEST_GROUPS:
+            return 1.0
+        shares.append(float(right.mean()))
+        counts.append(effective_rows(right, groups))
+    pooled = float(np.average(shares, weights=counts))
+    variance = pooled * (1 - pooled) * sum(1 / count for count in counts)
+    return math.erfc(abs(shares[0] - shares[1]) / math.sqrt(2 * variance)) if variance else 1.0
 
 
 def _outer(difference: float, groups: int) -> Interval:

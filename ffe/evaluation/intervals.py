@@ -100,13 +100,27 @@ def share_intervals(samples: np.ndarray, shares: np.ndarray, rows: np.ndarray, g
         drawn = values[~np.isnan(values)]
         if np.isnan(share) or not len(drawn):
             result.append(None)
-        elif n == g:
-            result.append(wilson(share, n))
-        elif drawn.min() < drawn.max():
-            result.append(wilson(share, min(n, share * (1 - share) / drawn.var(dtype=np.float64))))
         else:
-            result.append(wilson(share, g) if g > 1 or share in (0, 1) else (0.0, 1.0))
+            count = _effective(drawn, share, n, g)
+            result.append(wilson(share, count) if count else (0.0, 1.0))
     return result
+
+
+def _effective(drawn: np.ndarray, share: float, n: int, g: int) -> float:
+    """Return how many independent rows tell as much of a share as n in g groups, by its resamples (B,); 0 = nothing is told."""
+    if n == g:
+        return n
+    if drawn.min() < drawn.max():
+        return min(n, share * (1 - share) / float(drawn.var(dtype=np.float64)))
+    return g if g > 1 or share in (0, 1) else 0
+
+
+def effective_rows(right: np.ndarray, groups: np.ndarray | None = None) -> float:
+    """Return how many independent images tell as much of the share of right answers, bool (N,); see ``share_intervals``."""
+    numbers = group_numbers(groups, len(right))
+    count = int(numbers.max()) + 1
+    drawn = [right.astype(np.float32) @ weights / weights.sum(axis=0) for weights in resampled_weights(numbers)]
+    return _effective(np.concatenate(drawn), float(right.mean()), len(right), count)
 
 
 def accuracy_intervals(right: np.ndarray, groups: np.ndarray | None = None) -> list[Interval]:

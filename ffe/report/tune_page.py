@@ -115,6 +115,7 @@ def write_report(
         made=_made(spec, rows.main, problem, result),
         unsure="" if result.answered is None else answered_text(result.answered.to_json()),
         searched=searched,
+        apart=result.apart,
     )
     write_page(path, page)
 
@@ -126,7 +127,7 @@ def _learning_curve(problem: Problem, spec: SearchSpec, trial: Trial, *, out_of_
     if out_of_time:
         return None, "the time of --budget was over before; give more, or leave --budget out"
     found = measure_learning_curve(problem, spec, trial)
-    few = f"a class has fewer than {FEWEST_TO_MEASURE} training photos in a fold; add photos to it"
+    few = f"a class has fewer than {counted(FEWEST_TO_MEASURE, 'training photo')} in a fold; add photos to it"
     return found, "" if found is not None else few
 
 

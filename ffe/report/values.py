@@ -88,6 +88,7 @@ class Page:
     unsure: str = ""  # what comes of the threshold below which the model answers "not sure", in words; empty = there is none
     searched: bool = False  # whether a search chose the head, or it was given
     trained: bool = False  # whether it is a network that learnt, and not a head alone
+    apart: str = ""  # that validation and test differ by more than chance, in words; empty = they do not
     scored: bool = False  # whether a finished model was scored on photos, and nothing was made
 
 

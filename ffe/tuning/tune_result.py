@@ -38,6 +38,7 @@ class TuneResult:
     known: int = 0  # trials that an interrupted run had finished
     seconds: float = 0.0  # the whole call
     metric: str = "accuracy"  # what the scores of the leaderboard are
+    apart: str = ""  # that validation and test differ by more than chance, for people; empty = they do not
     classes: tuple[str, ...] = field(default=(), repr=False)
 
     def to_json(self) -> dict[str, Any]:

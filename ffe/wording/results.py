@@ -23,6 +23,7 @@ TIED = " 1: the one chosen; 1=: no different by more than chance from what score
 _COLUMNS = 100
 _NARROWEST = 12  # that a column is made for the sake of the others
 _GAP = "  "
+_FAR_APART = 0.01  # of the p-value of validation against test
 _LEVEL = 0.05  # of the p-value of a comparison, as in ffe.evaluation.comparison
 _LONGEST_FACT = 4000
 _WORST = 10
@@ -310,6 +311,17 @@ def comparison_text(comparison: Mapping[str, Any], name_a: str, name_b: str) -> 
     return (
         f"{verdict}: {share_text(a)} and {share_text(b)} of the same {counted(rows, 'image')} right, "
         f"{difference:.1f} points apart (95 %: {low:z.1f} to {high:z.1f}; p {p})"
+    )
+
+
+def apart_text(valid: tuple[float, int], test: tuple[float, int], p_value: float) -> str:
+    """Return that validation and test, each (accuracy, images), are not of one accuracy; empty = they may well be."""
+    if p_value >= _FAR_APART:
+        return ""
+    of_valid, of_test = (f"{share_text(share)} of {counted(count, 'image')}" for share, count in (valid, test))
+    return (
+        f"Validation ({of_valid} right) and test ({of_test}) are further apart than chance brings once in 100 times. "
+        "Believe neither before it was tested on more photos: with a larger --test-fraction, or by ffe evaluate."
     )
 
 

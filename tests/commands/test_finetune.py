@@ -862,6 +862,7 @@ def test_bad_input_is_refused_in_a_sentence(
     shutil.copytree(pictures, tmp_path / "three", ignore=lambda folder, names: sorted(names)[2:] if "dog" in folder else [])
     few = "The class 'dog' has only 2 images; give every class at least 3 different ones: to train, to validate and to test."
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes").write_text("mine")
     before = sorted(path.name for path in tmp_path.iterdir())
     for error, options, message in (
         (BackboneError, {"unfreeze": ("87",)}, f"The backbone '{BACKBONE}' has 86 layers, so 87 of them cannot be unfrozen"),
@@ -930,7 +931,7 @@ def test_bad_input_is_refused_in_a_sentence(
             f"TensorBoard's logs cannot be written into '{tmp_path / 'notes.txt' / 'board'}' (Not a directory); "
             "name another folder with --tensorboard.",
         ),
-        (BundleError, {"output": tmp_path / "notes.txt"}, f"'{tmp_path / 'notes.txt'}' exists and is no model file"),
+        (BundleError, {"output": tmp_path / "notes"}, f"'{tmp_path / 'notes'}' exists and is no model file"),
         (
             DataError,
             {"source": unseen, "model": small[0], "unfreeze": ("conv4",)},

@@ -17,6 +17,7 @@ import pytest
 from ffe.backbones.resolve import make_spec
 from ffe.base.feature_layout import FeatureLayout
 from ffe.bundle.io import Bundle
+from ffe.cli.tune import print_result
 from ffe.commands.evaluate import evaluate
 from ffe.commands.tune import train, tune
 from ffe.errors import BundleError, DataError, HeadError, ModelMismatchError, SourceError, SpecError, WeightsError
@@ -34,6 +35,10 @@ from ffe.wording.results import leak_text
 LAYOUT = FeatureLayout.of_shape((4, 4, 3))
 
 
+APART = (
+    "are further apart than chance brings once in 100 times. "
+    "Believe neither before it was tested on more photos: with a larger --test-fraction, or by ffe evaluate."
+)
 NOT_GROWN = '<p class="absent">It was not measured how accuracy grows with the number of photos'
 
 
@@ -354,9 +359,9 @@ def test_tune_refuses_what_makes_no_search(
 
 
 def test_an_output_that_is_no_model_is_left_alone(fake_store: Path, tmp_path: Path) -> None:
-    path = tmp_path / "letter.txt"
+    path = tmp_path / "letter.model"
     path.write_text("dear")
-    with pytest.raises(BundleError, match=r"letter\.txt' exists and is no model file; choose another output\."):
+    with pytest.raises(BundleError, match=r"letter\.model' exists and is no model file; choose another output\."):
         _quick(fake_store, path)
     assert path.read_text() == "dear"
 
@@ -526,6 +531,24 @@ def test_a_class_that_is_too_small_for_a_learning_curve_is_said_to_be(tmp_path: 
     _quick(_store(tmp_path / "f.h5", [0] * 40 + [1] * 10), report=tmp_path / "r.html")
     why = "a class has fewer than 8 training photos in a fold; add photos to it."
     assert f"{NOT_GROWN}: {why}</p>" in (tmp_path / "r.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_where_validation_and_test_are_further_apart_than_chance_it_is_said(
+    tmp_path: Path, wrong: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = _store(tmp_path / "f.h5", [0, 1] * 40)
+    _store(tmp_path / "right.h5", [0, 1] * 20, start=100)
+    _store(tmp_path / "wrong.h5", [0, 1] * 20, start=200, classes=("dog", "cat"))
+    result = _quick(store, test=tmp_path / ("wrong.h5" if wrong else "right.h5"), report=tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text("utf-8")
+    assert (result.evaluation.accuracy < 0.5) is wrong
+    assert bool(result.apart) is (APART in page) is wrong
+    print_result(result, "m.ffe", None, as_json=False)
+    assert (APART in capsys.readouterr().out) is wrong
+    if wrong:
+        figures = r"Validation \([\d.]+ % of 80 images right\) and test \([\d.]+ % of 40 images\) "
+        assert re.fullmatch(figures + APART, result.apart)
 
 
 def test_leaks_of_a_given_split_are_told(tmp_path: Path) -> None:

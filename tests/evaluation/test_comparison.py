@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ffe.errors import DataError
-from ffe.evaluation.comparison import compare
+from ffe.evaluation.comparison import compare, differ
 
 
 def saying(answers: np.ndarray) -> np.ndarray:
@@ -70,3 +70,29 @@ def test_different_rows_are_refused() -> None:
     sentence = r"^The two classifiers were not asked about the same rows and classes; score both on the same ones\.$"
     with pytest.raises(DataError, match=sentence):
         compare(np.full((3, 2), 0.5), np.full((2, 2), 0.5), np.zeros(3, np.int64))
+
+
+def right(count: int, of: int) -> np.ndarray:
+    return np.arange(of) < count
+
+
+def test_two_shares_of_different_images_by_hand() -> None:
+    """134 of 150 and 37 of 50: z = 0.1533 / sqrt(0.855 * 0.145 * (1/150 + 1/50)) = 2.667, p = 0.0077."""
+    assert differ(right(134, 150), right(37, 50)) == pytest.approx(0.00766, abs=2e-5)
+    assert differ(right(37, 50), right(134, 150)) == differ(right(134, 150), right(37, 50))
+    assert differ(right(50, 50), right(20, 20)) == 1
+    assert differ(right(9, 9), right(0, 50)) == 1  # of so few nothing is told
+
+
+def test_images_that_belong_together_tell_less_apart() -> None:
+    """Groups of five that are right or wrong as one count as one."""
+    a, b = np.repeat(right(27, 30), 5), np.repeat(right(14, 20), 5)
+    apart = differ(a, b, np.arange(150) // 5, np.arange(100) // 5)
+    assert apart == pytest.approx(differ(right(27, 30), right(14, 20)), abs=0.02)
+    assert differ(a, b) < 0.01 < apart
+
+
+def test_chance_alone_is_rarely_called_more() -> None:
+    rng = np.random.default_rng(0)
+    found = [differ(rng.random(150) < 0.9, rng.random(50) < 0.9) < 0.01 for _ in range(1000)]
+    assert sum(found) < 25
