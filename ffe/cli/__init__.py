@@ -35,11 +35,9 @@ _LONGEST_MESSAGE = 4000
 ARGUMENTS = "ffe.arguments"
 
 _AFTER_INTERRUPTION = {
-    **dict.fromkeys(("extract", "tune"), "; run the same command again to go on"),
-    "finetune": "; no model was written; activations that were computed are kept for the same command",
-    "scratch": "; no model was written",
+    **dict.fromkeys(("extract", "tune", "compare", "bakeoff"), "; run the same command again to go on"),
+    **dict.fromkeys(("finetune", "scratch"), "; no model was written"),
     "serve": "; requests that had come were answered",
-    **dict.fromkeys(("compare", "bakeoff"), "; features that were computed are kept for the same command"),
 }
 
 _LESS_MEMORY = {
@@ -126,7 +124,8 @@ class _Commands(click.Group):
 def _sentence(error: BaseException, command: str, debug: bool) -> tuple[str, int]:
     """Return what to say of an error, and the exit code."""
     if isinstance(error, KeyboardInterrupt):
-        return f"interrupted{_AFTER_INTERRUPTION.get(command, '')}", INTERRUPTED
+        kept = f"; {error}" if error.args else ""
+        return f"interrupted{_AFTER_INTERRUPTION.get(command, '')}{kept}", INTERRUPTED
     if (sentence := sentence_of(error, _LESS_MEMORY.get(command, ""))) is not None:
         return sentence, REFUSED
     if isinstance(error, ModuleNotFoundError) and (name := (error.name or "").partition(".")[0]) not in {"", "ffe"}:

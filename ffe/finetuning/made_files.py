@@ -10,6 +10,7 @@ from pathlib import Path
 from ffe.errors import DiskFullError, FfeError
 from ffe.finetuning.training_options import FinetuneOptions
 from ffe.store.journal_folder import delete_folder, journal_folder
+from ffe.store.journal_records import has_rows
 
 log = logging.getLogger("ffe")
 
@@ -45,12 +46,18 @@ class MadeFiles:
 
         Files stay where the run can go on with them: after an interruption, and on a full disk. A folder of one output's
         own has their names in a list, so that the run that goes on with them deletes them, if it succeeds.
+
+        A KeyboardInterrupt says that they stay, where there are some.
         """
         if self._own:
             with contextlib.suppress(OSError, ValueError):
                 self._listed = set((self._folder / _LIST).read_text("utf-8").split("\n")) - {""}
         try:
             yield
+        except KeyboardInterrupt as error:
+            if not self._keeps and any(path.exists() or has_rows(path) for path in self._made_here):
+                raise KeyboardInterrupt("activations that were computed are kept for the same command") from error
+            raise
         except DiskFullError:
             raise
         except FfeError:

@@ -69,7 +69,7 @@ def test_an_interruption_leaves_with_130(pictures: Path, tmp_path: Path, monkeyp
     first = run(pictures, "-o", tmp_path / "o", *TWO)
     assert first.exit_code == 130
     assert first.stdout == ""
-    assert first.stderr.endswith("ffe: interrupted; features that were computed are kept for the same command\n")
+    assert first.stderr.endswith("ffe: interrupted; run the same command again to go on\n")
     second = run(pictures, "-o", tmp_path / "o", *TWO)
     assert second.exit_code == 130
     assert "mobilenet_0.25: interrupted\n" in second.stdout

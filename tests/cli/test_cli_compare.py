@@ -101,7 +101,7 @@ def test_an_interruption_prints_what_is_done(pictures: Path, tmp_path: Path, mon
     assert result.stderr.endswith("ffe: interrupted; what was computed is kept for the same command\n")
     first = run(pictures, "-o", tmp_path / "o", "--roads", "scratch", *FAKE)
     assert first.exit_code == 130
-    assert first.stderr.endswith("ffe: interrupted; features that were computed are kept for the same command\n")
+    assert first.stderr.endswith("ffe: interrupted; run the same command again to go on\n")
     assert first.stdout == ""
 
 

@@ -145,20 +145,27 @@ def test_plain_does_not_go_with_changes(pictures: Path, tmp_path: Path) -> None:
     assert "--plain is without changing images, so it does not go with --augment; leave one of them out." in result.stderr
 
 
-@pytest.mark.parametrize("name", ["finetune", "scratch"])
+@pytest.mark.parametrize(
+    ("name", "where", "kept"),
+    [
+        ("finetune", "ffe.finetuning.trainer.Trainer.stage", "; activations that were computed are kept for the same command"),
+        ("finetune", "ffe.finetuning.activation_cache.extract", ""),
+        ("finetune", "ffe.commands.finetune.build", ""),
+        ("scratch", "ffe.finetuning.trainer.Trainer.stage", ""),
+    ],
+)
 def test_after_an_interruption_it_says_what_is_left(
-    name: str, models: tuple[Path, Path, Result], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    *, name: str, where: str, kept: str, models: tuple[Path, Path, Result], pictures: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    def stop(*arguments: object) -> None:
+    def stop(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ffe.finetuning.trainer.Trainer.stage", stop)
     source = tmp_path / "p"
     shutil.copytree(pictures, source)
     options = ("--from", models[0], "--unfreeze", 6) if name == "finetune" else ("--size", 48)
+    monkeypatch.setattr(where, stop)
     result = run(name, source, "-o", tmp_path / "o.ffe", *options)
     assert result.exit_code == 130
-    kept = "; activations that were computed are kept for the same command" if name == "finetune" else ""
     assert f"ffe: interrupted; no model was written{kept}\n" in result.stderr
     assert not (tmp_path / "o.ffe").exists()
-    assert (tmp_path / "o.ffe.cache").exists() == (name == "finetune")
+    assert bool(list(tmp_path.glob("o.ffe.cache/*.h5"))) == bool(kept)
