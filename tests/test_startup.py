@@ -143,6 +143,29 @@ def test_an_import_that_fails_says_all_it_said(tmp_path: Path) -> None:
     assert "ImportError" in done.stderr
 
 
+def test_an_import_that_is_interrupted_greets_nobody(tmp_path: Path) -> None:
+    (tmp_path / "tensorflow.py").write_text(
+        "import os\nos.write(2, b'I0000 00:00:17.29 41 x] greetings\\nworth knowing\\n')\nraise KeyboardInterrupt\n"
+    )
+    code = (
+        "import sys\nsys.path.insert(0, '.')\nimport ffe\nffe.FeatureStore\n"
+        "try:\n    import tensorflow\nexcept KeyboardInterrupt:\n    print('interrupted')"
+    )
+    done = run_python(code, tmp_path)
+    assert (done.stdout, done.stderr) == ("interrupted\n", "worth knowing\n")
+
+
+@pytest.mark.parametrize("level", ["3", "0"])
+def test_a_conversion_greets_nobody(tmp_path: Path, level: str) -> None:
+    said = "fully_quantize: 0, inference_type: 6\nINFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
+    code = (
+        "import os\nfrom ffe.base.tensorflow_log import without_greetings\n"
+        f"with without_greetings():\n    os.write(2, {said.encode()!r} + b'worth knowing\\n')"
+    )
+    done = run_python(code, tmp_path, TF_CPP_MIN_LOG_LEVEL=level)
+    assert done.stderr == ("" if level == "3" else said) + "worth knowing\n"
+
+
 def test_what_a_log_keeps_of_the_import_stays_open(tmp_path: Path) -> None:
     """A handler keeps the stream that standard error is when TensorFlow makes it; it follows standard error ever after."""
     (tmp_path / "tensorflow.py").write_text(

@@ -1,4 +1,4 @@
-"""Keep what TensorFlow writes to standard error while it is imported away from the user."""
+"""Keep what TensorFlow writes to standard error while it is imported, or converts, away from the user."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-# lines of absl's log, of TensorFlow's own before it, and the second line of one of them
+# lines of absl's log, of TensorFlow's own before it, the second line of one of them, and of TensorFlow Lite's
 _GREETING = re.compile(
     rb"WARNING: All log messages before absl::|[IWE]\d{4} [\d:.]+ |\d{4}-\d\d-\d\d [\d:.]+: [IWE] |To enable the following instr"
+    rb"|INFO: |fully_quantize: "
 )
 
 
@@ -48,8 +49,11 @@ def hold_descriptors() -> None:
 
 
 @contextlib.contextmanager
-def _descriptor_2_filtered() -> Iterator[None]:
+def without_greetings() -> Iterator[None]:
     """Hold back what is not Python's on descriptor 2, and write it afterwards without greetings; all of it after an error."""
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":  # somebody wants them
+        yield
+        return
     try:
         kept, file = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115
     except OSError:  # there is no standard error, or no place for a file: nothing is held back
@@ -64,10 +68,12 @@ def _descriptor_2_filtered() -> Iterator[None]:
     except (AttributeError, OSError, ValueError):  # it is closed, or no file
         pass
     os.dup2(file.fileno(), 2)
-    imported = False
+    failed = False
     try:
         yield
-        imported = True
+    except Exception:
+        failed = True
+        raise
     finally:
         os.dup2(kept, 2)
         os.close(kept)
@@ -77,7 +83,7 @@ def _descriptor_2_filtered() -> Iterator[None]:
             beside.__init__(2, "w", closefd=False)  # type: ignore[misc]  # stays open for handlers that kept it
         file.seek(0)
         with contextlib.suppress(OSError):  # standard error is a pipe that nobody reads
-            os.write(2, b"".join(line for line in file if not (imported and _GREETING.match(line))))
+            os.write(2, b"".join(line for line in file if failed or not _GREETING.match(line)))
         file.close()
 
 
@@ -88,7 +94,7 @@ class _Finder:
     def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         spec = PathFinder.find_spec(name, path) if name == "tensorflow" else None
         if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = _descriptor_2_filtered()(spec.loader.exec_module)  # type: ignore[method-assign]
+            spec.loader.exec_module = without_greetings()(spec.loader.exec_module)  # type: ignore[method-assign]
         return spec
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ffe.base.tensorflow_log import without_greetings
 from ffe.exporting.model_format import Answer, Exported, ModelFormat
 from ffe.exporting.savedmodel_format import write_saved_model
 
@@ -29,7 +30,8 @@ def _write(exported: Exported, path: Path) -> None:
             converter.target_spec.supported_types = [tf.float16]
         if exported.precision == "int8":
             converter.representative_dataset = lambda: _samples(exported)
-        content = converter.convert()
+        with without_greetings():
+            content = converter.convert()
     path.write_bytes(_with_facts(content, exported.facts))
 
 
@@ -58,7 +60,8 @@ def _open(path: Path) -> Answer:
     runner = Interpreter(str(path)).get_signature_runner()
 
     def answer(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-        (found,) = runner(**arrays).values()
+        with without_greetings():
+            (found,) = runner(**arrays).values()
         return np.asarray(found)
 
     return answer

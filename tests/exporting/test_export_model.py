@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -84,6 +86,16 @@ def test_file_answers_as_the_model_does(name: str, model: Path, pictures: Path, 
     exec(lines[1], found)
     (wanted,) = Predictor(model).predict(photo)
     np.testing.assert_allclose(found["probabilities"][0], list(wanted.probabilities.values()), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_quiet_is_quiet(model: Path, pictures: Path, tmp_path: Path) -> None:
+    """The converter and the runtime write to standard error themselves, the latter once in a process."""
+    needs(MODEL_FORMATS["tflite"])
+    command = ["export", model, "-o", tmp_path / "m.tflite", "--precision", "int8", "--check", pictures, "--quiet"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run([sys.executable, "-m", "ffe", *command], capture_output=True, text=True, env=environment, timeout=300)
+    assert (done.stderr, done.returncode) == ("", 0)
 
 
 def test_model_that_takes_photos_of_any_size(model: Path, pictures: Path, tmp_path: Path) -> None:
