@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -53,15 +52,16 @@ class TorchEngine(Engine):
         if device == "cuda":
             self._module = compiled(self._module)
             self._copies = torch.cuda.Stream()
-        self._lock = threading.Lock()
-        self._workers = ThreadPoolExecutor(self.in_flight if device == "cuda" else 1, thread_name_prefix="ffe-torch")
+        # one thread alone: in each, PyTorch compiles anew
+        self._launcher = ThreadPoolExecutor(1, thread_name_prefix="ffe-torch")
 
     def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
-        """Hand a batch to a thread that feeds the device; see ``ffe.engines.base.Engine.start``."""
+        """Hand a batch to the thread that feeds the device; see ``ffe.engines.base.Engine.start``."""
         check_torch()
-        if self._device.type == "cuda":
-            return self._workers.submit(self._run_on_cuda, images, self.batch_size).result
-        return self._workers.submit(self._run, images).result
+        if self._device.type != "cuda":
+            return self._launcher.submit(self._run, images).result
+        launched = self._launcher.submit(self._launch_on_cuda, images, self.batch_size)
+        return lambda: self._finished(*launched.result(), len(images))
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         started = time.perf_counter()
@@ -70,13 +70,13 @@ class TorchEngine(Engine):
         self.seconds += time.perf_counter() - started
         return np.asarray(features)
 
-    def _run_on_cuda(self, images: np.ndarray, batch_size: int) -> np.ndarray:
-        """Copy a batch while the one before is at work, wait for its features, and leave the device to the next meanwhile."""
+    def _launch_on_cuda(self, images: np.ndarray, batch_size: int) -> tuple[Any, Any, Any]:
+        """Put a batch on its way, while the one before is at work; return where its features will be, and when it is at work."""
         import torch
 
         pixels = _pixels(padded(images, batch_size)).pin_memory()
         began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        with self._lock, self._settings():
+        with self._settings():
             with torch.cuda.stream(self._copies):
                 on_device = pixels.to(self._device, non_blocking=True)
             compute = torch.cuda.current_stream()
@@ -87,10 +87,12 @@ class TorchEngine(Engine):
             copy = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
             copy.copy_(features, non_blocking=True)
             ended.record(compute)
+        return copy, began, ended
+
+    def _finished(self, copy: Any, began: Any, ended: Any, count: int) -> np.ndarray:
         ended.synchronize()
-        with self._lock:
-            self.seconds += began.elapsed_time(ended) / 1000
-        return np.array(copy.numpy()[: len(images)])
+        self.seconds += began.elapsed_time(ended) / 1000
+        return np.array(copy.numpy()[:count])
 
     @contextlib.contextmanager
     def _settings(self) -> Iterator[None]:
