@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ffe.engines.devices import whole_float32
 from ffe.exporting.model_format import Answer, Exported, ModelFormat
 
 _FACTS = "ffe.json"
@@ -26,7 +27,8 @@ def _open(path: Path) -> Answer:
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
 
     def answer(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-        return keras.ops.convert_to_numpy(model([arrays[each.name] for each in model.inputs], training=False))
+        with whole_float32():
+            return keras.ops.convert_to_numpy(model([arrays[each.name] for each in model.inputs], training=False))
 
     return answer
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ffe.engines.devices import whole_float32
 from ffe.exporting.model_format import Answer, Exported, ModelFormat
 
 _FACTS = Path("assets.extra", "ffe.json")  # TensorFlow leaves that folder to others
@@ -27,8 +28,9 @@ def _open(path: Path) -> Answer:
     serve = model.signatures["serving_default"]
 
     def answer(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-        (found,) = serve(**{name: tf.constant(array) for name, array in arrays.items()}).values()
-        return np.asarray(found)
+        with whole_float32():
+            (found,) = serve(**{name: tf.constant(array) for name, array in arrays.items()}).values()
+            return np.asarray(found)
 
     answer.keep = model  # type: ignore[attr-defined]  # a signature does not hold its model
     return answer
