@@ -74,9 +74,15 @@ def relabelled(names: Iterable[str], class_names: Sequence[str]) -> list[int]:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'svm'?``, or nothing where no known name is near; capitals do not count."""
+    near = nearest(name, known)
+    return f" Did you mean '{near}'?" if near is not None else ""
+
+
+def nearest(name: str, known: Iterable[str], alike: float = 0.6) -> str | None:
+    """Return the known name that is spelt most like one, by ``difflib``'s ratio; None = none is so much ``alike``."""
     names = {one.lower(): one for one in known}
-    near = difflib.get_close_matches(name.strip().lower(), names, n=1)
-    return f" Did you mean '{names[near[0]]}'?" if near else ""
+    near = difflib.get_close_matches(name.strip().lower(), names, 1, alike)
+    return names[near[0]] if near else None
 
 
 def near_file(path: str | os.PathLike[str]) -> str:

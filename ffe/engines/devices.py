@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
 
 
 def torch_device() -> str:
@@ -51,6 +57,12 @@ def whole_float32() -> Iterator[None]:
                 stack.callback(settings.enable_tensor_float_32_execution, settings.tensor_float_32_execution_enabled())
                 settings.enable_tensor_float_32_execution(False)
         yield
+
+
+def predicted(model: keras.Model, batch: np.ndarray) -> np.ndarray:
+    """Return what a compiled model gives for a batch, float32 (N, ...), computed in ``whole_float32``."""
+    with whole_float32():
+        return np.asarray(model.predict_on_batch(batch), np.float32)
 
 
 def torch_float32() -> contextlib.AbstractContextManager[None]:

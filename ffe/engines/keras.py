@@ -13,7 +13,7 @@ import numpy as np
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.forks import check_same_process
 from ffe.engines.base import Engine, padded
-from ffe.engines.devices import keras_gpus, whole_float32
+from ffe.engines.devices import keras_gpus, predicted
 from ffe.images.preprocess import scaling_of
 from ffe.specs import ExtractSpec, PreprocessMode
 
@@ -64,9 +64,7 @@ class KerasEngine(Engine):
         started = time.perf_counter()
         one_by_one = self.on_cpu and len(images) < batch_size
         calls = images[:, None] if one_by_one else [padded(images, batch_size)]
-        with whole_float32():
-            rows = [np.asarray(self._model.predict_on_batch(call), np.float32) for call in calls]
-        features = np.concatenate(rows)[: len(images)]
+        features = np.concatenate([predicted(self._model, call) for call in calls])[: len(images)]
         self.seconds += time.perf_counter() - started
         return features
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from ffe.bundle.build import library_versions, write_model
 from ffe.bundle.io import SplitRow
 from ffe.bundle.manifest import Manifest
 from ffe.dataset.assign_sides import ImageSplit
-from ffe.engines.devices import whole_float32
+from ffe.engines.devices import predicted
 from ffe.evaluation.scores import Evaluation, evaluate_probabilities
 from ffe.evaluation.temperature import calibrate, with_temperature
 from ffe.finetuning.head_layers import WarmStart
@@ -50,8 +49,7 @@ def make_trainer(options: TrainingOptions, assigned: ImageSplit, weights: np.nda
 def features_of(model: keras.Model | None, source: BatchSource, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (rows, features float32 (n, D)) of rows int64 (N,), batch by batch; without a model, the source gives features."""
     for some, x in batches(source, rows, _BATCH):
-        with contextlib.nullcontext() if model is None else whole_float32():
-            found = x if model is None else np.asarray(model.predict_on_batch(x))
+        found = x if model is None else predicted(model, x)
         yield some, np.ascontiguousarray(found.reshape(len(some), -1), np.float32)
 
 

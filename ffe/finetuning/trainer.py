@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffe.base.clock import Clock
-from ffe.engines.devices import keras_gpus, whole_float32
+from ffe.engines.devices import keras_gpus, predicted
 from ffe.errors import DataError
 from ffe.finetuning.epochs import Epoch
 from ffe.finetuning.optimizers import make_optimizer
@@ -145,8 +145,7 @@ class Trainer:
         return loss, accuracy
 
     def _validate(self, model: keras.Model, source: BatchSource) -> _Scores:
-        with whole_float32():
-            logits = [np.asarray(model.predict_on_batch(x)) for _, x in batches(source, self.valid, self.spec.batch_size)]
+        logits = [predicted(model, x) for _, x in batches(source, self.valid, self.spec.batch_size)]
         return loss_and_accuracy(np.concatenate(logits), self.labels[self.valid])
 
     def _add_epoch(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
+from ffe.base.text import nearest
 from ffe.images.records import Finding
 
 _LIKE = 0.75  # of 1: ``lable``, ``labels`` and ``grp`` are, ``fine_label`` is not
@@ -12,18 +12,16 @@ _SHOWN = 200
 _OPTIONAL = ("split", "group")
 
 
-def nearest(wanted: str, names: Sequence[str]) -> str | None:
-    """Return the name that is spelt nearly as one that is wanted; None = there is none."""
-    by_small = {name.lower(): name for name in reversed(names)}
-    found = difflib.get_close_matches(wanted, by_small, 1, _LIKE)
-    return by_small[found[0]] if found else None
+def misspelt(wanted: str, names: Sequence[str]) -> str | None:
+    """Return the first name that is spelt nearly as one that is wanted; None = there is none."""
+    return nearest(wanted, reversed(names), _LIKE)
 
 
 def column_findings(place: object, names: Sequence[str], *, labelled: bool) -> list[Finding]:
     """Return what to say of columns that a table has not; ``labelled`` = one of them holds labels, under whatever name."""
     findings = []
     if not labelled:
-        near = nearest("label", names)
+        near = misspelt("label", names)
         meant = "if one does" if near is None else f"'{near}' perhaps"
         text = (
             f"'{place}' has no column 'label' (found: {', '.join(names)[:_SHOWN]}), so its photos have none; "
@@ -31,7 +29,7 @@ def column_findings(place: object, names: Sequence[str], *, labelled: bool) -> l
         )
         findings.append(Finding("note" if near is None else "warning", text))
     for wanted in _OPTIONAL:
-        if wanted not in names and (near := nearest(wanted, names)) is not None:
+        if wanted not in names and (near := misspelt(wanted, names)) is not None:
             text = f"'{place}' has a column '{near}', which is not read; name it '{wanted}' if that is meant."
             findings.append(Finding("warning", text))
     return findings

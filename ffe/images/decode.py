@@ -34,7 +34,6 @@ from ffe.images.resize import resized
 from ffe.specs import PreprocessSpec
 
 _FIRST_BYTES = 1 << 16  # most photos of the web at once: where many threads read, each call has to wait for Python's lock
-_MOST_BYTES = 1 << 24
 _METADATA_BYTES = 1 << 17  # of a JPEG file: it comes first, in blocks of up to 64 KiB
 _STRIP_PIXELS = 1 << 22  # colours are converted so many at a time, so that no copy of a large picture is made
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
@@ -89,7 +88,7 @@ def read_image(file: str | os.PathLike[str] | ImageHandle | bytes, max_bytes: in
                 raise DecodeError("empty", "the file is empty")
             kind_of(data)
             size = status.st_size or max_bytes  # some file systems know no sizes
-            while len(data) <= size and (more := os.read(descriptor, min(size + 1 - len(data), _MOST_BYTES))):
+            while len(data) <= size and (more := os.read(descriptor, size + 1 - len(data))):
                 data += more
             if len(data) > size:
                 grows = "the file grows while it is read; run this again when it is complete"

@@ -19,7 +19,7 @@ from ffe.base.text import composed
 from ffe.errors import DecodeError, SourceError
 from ffe.images.archive import Archive, Member, MemberTable, reading
 from ffe.images.archive_file import ArchivePlace, compressed_refusal, is_settled, open_archive
-from ffe.images.column_names import nearest
+from ffe.images.column_names import misspelt
 from ffe.images.folder_layout import has_image_suffix
 from ffe.images.records import Finding
 
@@ -96,7 +96,7 @@ def _listed(path: ArchivePlace, found: Archive) -> Archive:
         _check_end(found, file, end)
     found.refuse_doubles()
     others = list(labels.pop(_OTHERS))
-    if not any(labels.values()) and (near := nearest("label", others) or nearest("cls", others)):
+    if not any(labels.values()) and (near := misspelt("label", others) or misspelt("cls", others)):
         shown = ", ".join(others)[:_SHOWN]
         text = (
             f"No .json of '{path}' has a 'label' or 'cls' (found: {shown}), so none is taken from it; is it '{near}'? Rename it."
