@@ -21,9 +21,13 @@ from ffe.redaction import redacted
 
 ArchivePlace = Path | str  # a text is a URL, with all that opens it
 
-_COMPRESSED = ((b"\x1f\x8b", "gunzip"), (b"BZh", "bunzip2"), (b"\xfd7zXZ\0", "unxz"), (b"\x28\xb5\x2f\xfd", "unzstd"))
-_COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
-_COMPRESSED_TAR = re.compile(r"\.(tar\.(gz|bz2|xz|zst)|t(gz|bz2?|xz|zst))$", re.IGNORECASE)
+_COMPRESSIONS = {  # by ending: the first bytes, and what decompresses it
+    ".gz": (b"\x1f\x8b", "gunzip"),
+    ".bz2": (b"BZh", "bunzip2"),
+    ".xz": (b"\xfd7zXZ\0", "unxz"),
+    ".zst": (b"\x28\xb5\x2f\xfd", "unzstd"),
+}
+_COMPRESSED_TAR = re.compile(rf"\.t(ar\.)?({'|'.join(ending[1:] for ending in _COMPRESSIONS)})$|\.tbz$", re.IGNORECASE)
 _BLOCK = 8 << 20
 _MOST_BLOCKS = 24  # of all archives together, those on their way too
 
@@ -42,14 +46,14 @@ def suffix_of(place: ArchivePlace) -> str:
 def decompressed(name: str) -> str:
     """Return how a compressed file is named when it no longer is; one whose name does not say so gets another name."""
     stem, suffix = os.path.splitext(name)
-    if suffix.lower() in _COMPRESSED_SUFFIXES:
+    if suffix.lower() in _COMPRESSIONS:
         return stem
     return f"{stem}.tar" if _COMPRESSED_TAR.search(name) else f"{stem}-plain{suffix}"
 
 
 def compressed_refusal(place: ArchivePlace, head: bytes) -> str | None:
     """Return what to say of a file that is compressed as a whole, by its first bytes; None = it is not."""
-    if (tool := next((tool for magic, tool in _COMPRESSED if head.startswith(magic)), None)) is None:
+    if (tool := next((tool for magic, tool in _COMPRESSIONS.values() if head.startswith(magic)), None)) is None:
         return None
     name, first = (url_name(place), "download it, decompress it") if isinstance(place, str) else (str(place), "decompress it")
     plain = decompressed(name)
