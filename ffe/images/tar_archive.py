@@ -7,7 +7,7 @@ import json
 import os
 import tarfile
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,7 +29,6 @@ _REST_BYTES = 1 << 20  # behind the end mark, as far as is looked
 _LABEL_BYTES = 1 << 20
 _LABEL_SUFFIXES = (".cls", ".json")
 _JSON_LABELS = ("label", "cls")
-_OTHERS = "others"  # under which the keys of JSON files without a label are noted
 _MOST_KEYS = 50
 _SHOWN = 200
 _KINDS = {tarfile.LNKTYPE: "a link, which is not followed", tarfile.SYMTYPE: "a link, which is not followed"}
@@ -54,6 +53,15 @@ class TarMember(Member):
     def reading_order(self) -> tuple[str, int]:
         """Return where it lies."""
         return self.archive, self.offset
+
+
+@dataclass
+class _Beside:
+    """The files beside pictures that have a label, or none."""
+
+    names: dict[str, None] = field(default_factory=dict)
+    labels: dict[str, dict[str, str | int]] = field(default_factory=lambda: {suffix: {} for suffix in _LABEL_SUFFIXES})  # by key
+    others: dict[str, None] = field(default_factory=dict)  # the keys of JSON objects without a label
 
 
 def read_tar(path: ArchivePlace) -> Archive:
@@ -86,32 +94,31 @@ def read_tar(path: ArchivePlace) -> Archive:
 
 
 def _listed(path: ArchivePlace, found: Archive) -> Archive:
-    labels: dict[str, dict[str, str | int]] = {suffix: {} for suffix in (*_LABEL_SUFFIXES, _OTHERS)}  # by key
-    beside: dict[str, None] = {}  # names of files with a label, or none
+    beside = _Beside()
     with reading(path), open_archive(path, found.version) as file:
         if (refusal := compressed_refusal(path, file.read(8))) is not None:
             raise SourceError(refusal)
         file.seek(0)
-        end = _members(found, file, labels, beside)
+        end = _members(found, file, beside)
         _check_end(found, file, end)
     found.refuse_doubles()
-    others = list(labels.pop(_OTHERS))
-    if not any(labels.values()) and (near := misspelt("label", others) or misspelt("cls", others)):
+    labels, others = beside.labels[".json"] | beside.labels[".cls"], list(beside.others)
+    if not labels and (near := misspelt("label", others) or misspelt("cls", others)):
         shown = ", ".join(others)[:_SHOWN]
         text = (
             f"No .json of '{path}' has a 'label' or 'cls' (found: {shown}), so none is taken from it; is it '{near}'? Rename it."
         )
         found.findings.append(Finding("warning", text))
-    keys = {_key(name) for name in found.members.names} if beside else set()
-    if labels[".cls"] or labels[".json"]:
-        _take_labels(found, labels[".json"] | labels[".cls"])
-    for name in beside:
+    keys = {_key(name) for name in found.members.names} if beside.names else set()
+    if labels:
+        _take_labels(found, labels)
+    for name in beside.names:
         if name.rpartition(".")[0] not in keys:
             found.left_out.append((name, "a label without a picture"))
     return found
 
 
-def _members(found: Archive, file: BinaryIO, labels: dict[str, dict[str, str | int]], beside: dict[str, None]) -> int:
+def _members(found: Archive, file: BinaryIO, beside: _Beside) -> int:
     """Take in all members, and return where the last one ends."""
     end = 0
     try:
@@ -121,16 +128,14 @@ def _members(found: Archive, file: BinaryIO, labels: dict[str, dict[str, str | i
             if one.offset_data + one.size > found.version[0] and one.type in _PLAIN:
                 raise tarfile.ReadError("cut off")
             end = one.offset_data + (-(-one.size // _BLOCK) * _BLOCK if one.type in _PLAIN else 0)
-            _take(found, file, one, labels, beside)
+            _take(found, file, one, beside)
     except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
         if not end:
             raise SourceError(f"'{found.path}' is no tar archive, or its beginning is damaged; fetch it again.") from error
     return end
 
 
-def _take(
-    found: Archive, file: BinaryIO, one: tarfile.TarInfo, labels: dict[str, dict[str, str | int]], beside: dict[str, None]
-) -> None:
+def _take(found: Archive, file: BinaryIO, one: tarfile.TarInfo, beside: _Beside) -> None:
     name = found.take_name(one.name)
     if name is None:
         return
@@ -140,17 +145,17 @@ def _take(
         sparse = "a sparse file, which is not read" if one.issparse() else "a device or a pipe, not a file"
         found.left_out.append((name, _KINDS.get(one.type, sparse)))
     elif (suffix := os.path.splitext(name)[1].lower()) in _LABEL_SUFFIXES:
-        if name in beside:
+        if name in beside.names:
             found.refuse_second(name)
-        beside[name] = None
+        beside.names[name] = None
         try:
-            label = _label(_part(file, one) if one.size <= _LABEL_BYTES else b"\xff", suffix, labels[_OTHERS])
+            label = _label(_part(file, one) if one.size <= _LABEL_BYTES else b"\xff", suffix, beside.others)
         except (ValueError, RecursionError):
             text = f"The label in '{name}' of '{found.path}' is neither text nor a whole number; mend it."
             found.findings.append(Finding("refused", text))
         else:
             if label is not None:
-                labels[suffix][name[: -len(suffix)]] = label
+                beside.labels[suffix][name[: -len(suffix)]] = label
     else:
         found.members.append(name, one.size, one.offset_data)
 
@@ -164,7 +169,7 @@ def _part(file: BinaryIO, one: tarfile.TarInfo) -> bytes:
     return data
 
 
-def _label(data: bytes, suffix: str, others: dict[str, str | int]) -> str | int | None:
+def _label(data: bytes, suffix: str, others: dict[str, None]) -> str | int | None:
     """Return the label that a file beside a picture gives; None = none, and the keys that it has go into ``others``.
 
     A ValueError says that it is no label.
@@ -176,7 +181,7 @@ def _label(data: bytes, suffix: str, others: dict[str, str | int]) -> str | int 
     if isinstance(content, dict):
         label = next((content[name] for name in _JSON_LABELS if content.get(name) is not None), None)
         if label is None and len(others) < _MOST_KEYS:
-            others.update(dict.fromkeys(content, ""))
+            others.update(dict.fromkeys(content))
     else:
         label = content
     if label is None or (isinstance(label, int) and not isinstance(label, bool) and label >= 0):
