@@ -157,13 +157,28 @@ def test_an_import_that_is_interrupted_greets_nobody(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("level", ["3", "0"])
 def test_a_conversion_greets_nobody(tmp_path: Path, level: str) -> None:
-    said = "fully_quantize: 0, inference_type: 6\nINFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
+    said = (
+        "fully_quantize: 0, inference_type: 6\nINFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
+        "[2026-11-29 22:43:53,855 W 19222 19222] rpc_client.h:153: Failed to connect to GCS at address a:1 within 5 seconds.\n"
+    )
     code = (
         "import os\nfrom ffe.base.tensorflow_log import without_greetings\n"
         f"with without_greetings():\n    os.write(2, {said.encode()!r} + b'worth knowing\\n')"
     )
     done = run_python(code, tmp_path, TF_CPP_MIN_LOG_LEVEL=level)
     assert done.stderr == ("" if level == "3" else said) + "worth knowing\n"
+
+
+def test_what_ray_warns_of_is_not_heard(tmp_path: Path) -> None:
+    """Its client does where no cluster answers, which is an error of ffe's own."""
+    code = (
+        "import sys, warnings\nimport ffe.cli.cache as module\nfrom ffe.cli import main\n"
+        "warned = ('connection timed out', UserWarning, 'worker.py', 335)\n"
+        "module.command.callback = lambda **options: warnings.warn_explicit(*warned, module='ray.util.client.worker')\n"
+        "sys.argv = ['ffe', 'cache']\nmain()"
+    )
+    done = run_python(code, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_a_log_keeps_of_the_import_stays_open(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-# lines of absl's log, of TensorFlow's own before it, the second line of one of them, and of TensorFlow Lite's
+# lines of absl's log, of TensorFlow's own before it, the second line of one of them, of TensorFlow Lite's, and of Ray's
 _GREETING = re.compile(
     rb"WARNING: All log messages before absl::|[IWE]\d{4} [\d:.]+ |\d{4}-\d\d-\d\d [\d:.]+: [IWE] |To enable the following instr"
-    rb"|INFO: |fully_quantize: "
+    rb"|INFO: |fully_quantize: |\[\d{4}-\d\d-\d\d [\d:,]+ [IWE] \d+ \d+\] "
 )
 
 

@@ -217,6 +217,7 @@ def main() -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # which others import, and which tells of a home it cannot write to
     warnings.filterwarnings("ignore", module="PIL")  # damaged files are reported by ffe itself
     warnings.filterwarnings("ignore", module="keras")  # and keras_tuner
+    warnings.filterwarnings("ignore", module="ray")  # what is wrong with a cluster is an error of ffe's own
     warnings.filterwarnings("ignore", module="sklearn.svm")  # ffe says itself what has not converged
     try:
         cli(prog_name="ffe", args=sys.argv[1:])

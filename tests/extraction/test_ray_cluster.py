@@ -47,14 +47,19 @@ def test_what_is_no_address_of_a_cluster(pictures: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
-def test_a_cluster_that_asks_for_a_token(scheme: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_asks_for_a_token(
+    scheme: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Ray gives it to no address by itself; its own error does not name what the one below says.
 
-    Without a scheme it is asked once before ``init``, which would go on asking for 20 s.
+    Without a scheme it is asked once before ``init``, which would go on asking for 20 s; of what it writes nothing is seen.
     """
     import ray
 
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+
     def probed(address: str) -> None:
+        os.write(2, b"[2026-11-29 22:44:28,899 W 19222 19222] gcs_client.cc:210: Failed to get cluster ID from GCS server\n")
         raise ray.exceptions.AuthenticationError("RPC error: InvalidAuthToken: Authentication token is missing or incorrect")
 
     def begun(**_: object) -> None:
@@ -71,6 +76,7 @@ def test_a_cluster_that_asks_for_a_token(scheme: str, pictures: Path, tmp_path: 
         f"The Ray cluster at '{address}' asks for a token; set RAY_AUTH_MODE=token, and have the token that its own machine "
         "keeps in ~/.ray/auth_token here, too."
     )
+    assert "gcs_client" not in capfd.readouterr().err
 
 
 def draw(folder: Path, count: int) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.file_stat import remembered_digest, stamp_now
 from ffe.base.system import CORES_VARIABLE
+from ffe.base.tensorflow_log import without_greetings
 from ffe.base.text import listed
 from ffe.engines.base import EngineFacts
 from ffe.engines.factory import model_to_send
@@ -120,10 +121,8 @@ class RayPool(Pool):
                 raise EngineError(f"No Ray cluster answers at '{address}' ({why}); check the address, {start}.") from error
         options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
         try:
-            if ":" in address and "://" not in address:
-                # as 'ray health-check' asks: of a cluster that wants a token, 'init' would ask for 20 s, and print each refusal
-                with contextlib.suppress(AttributeError):  # it is no promise of Ray's
-                    self._ray._raylet.GcsClient(address=address)
+            if ":" in address and "://" not in address and (refusal := self._refusal(address)) is not None:
+                raise refusal
             self._ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
         except Exception as error:
             self._ray.shutdown()
@@ -138,6 +137,17 @@ class RayPool(Pool):
                 f"The Ray cluster at '{address}' cannot be used ({one_line(error)}); the same Python and the same Ray must run "
                 f"there as here, or {start}."
             ) from error
+
+    def _refusal(self, address: str) -> Exception | None:
+        """Ask as 'ray health-check' does: of a cluster that wants a token, 'init' would ask for 20 s, and print each refusal."""
+        with without_greetings():
+            try:
+                self._ray._raylet.GcsClient(address=address)
+            except AttributeError:  # it is no promise of Ray's
+                return None
+            except Exception as error:
+                return error
+        return None
 
     def prepare(self, setup: Setup, known: np.ndarray, files: Callable[[Span], tuple[list[Any], Sequence[int]]]) -> None:
         """Take what the next images need: the setup once, keys of known features, and what gives files and counts of views."""
