@@ -80,6 +80,7 @@ def stop_as_by_ctrl_c() -> None:
             end_by(number)
 
     def end() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done, but Python would now end by a Ctrl-C
         if received:
             with contextlib.suppress(OSError, ValueError):  # that nobody reads, or that is closed
                 sys.stdout.flush()

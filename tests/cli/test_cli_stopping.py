@@ -80,6 +80,33 @@ def test_another_signal_later_ends_it_at_once(tmp_path: Path) -> None:
         assert process.wait(30) == -TERM
 
 
+_ENDS = r"""
+import os, signal, sys
+import ffe.cli.cache as module
+from ffe.cli import main
+
+class Last:
+    def __del__(self, write=os.write, read=os.read):  # once Python takes its modules away
+        write(1, b"ending\n")
+        read(0, 1)
+
+last = Last()
+signal.signal(signal.SIGINT, signal.default_int_handler)
+module.command.callback = lambda **options: None
+sys.argv = ["ffe", "cache"]
+main()
+"""
+
+
+def test_ctrl_c_while_python_ends_changes_nothing() -> None:
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", _ENDS], text=True, **streams) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline() == "ending\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate("\n", timeout=30) == ("", "")
+    assert process.returncode == 0
+
+
 # OpenVINO begins as its own code does where a signal comes meanwhile: pybind11 says ImportError of whatever is raised
 _BEGINS = r"""
 import signal, sys
