@@ -95,10 +95,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'ffe' has no attribute '{name}'")
-    quiet = importlib.import_module("ffe.base.tensorflow_log")  # as on the command line
-    quiet.hold_descriptors()
-    quiet.quiet_tensorflow()
-    importlib.import_module("ffe.base.stopping").hold_signals_in_imports()
+    importlib.import_module("ffe.base.tensorflow_log").hold_descriptors()  # as on the command line
+    importlib.import_module("ffe.base.stopping").watch_imports()
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

@@ -83,8 +83,8 @@ def test_tensorflow_greets_nobody_and_swallows_nothing(tmp_path: Path) -> None:
         "open('importing', 'w').close()\nwhile not os.path.exists('printed'):\n    time.sleep(0.01)\n"
     )
     code = (
-        "import os, sys, threading, time\nsys.path.insert(0, '.')\nfrom ffe.base.tensorflow_log import quiet_tensorflow\n"
-        "quiet_tensorflow()\nthread = threading.Thread(target=lambda: __import__('tensorflow'))\nthread.start()\n"
+        "import os, sys, threading, time\nsys.path.insert(0, '.')\nfrom ffe.base.stopping import watch_imports\n"
+        "watch_imports()\nthread = threading.Thread(target=lambda: __import__('tensorflow'))\nthread.start()\n"
         "while not os.path.exists('importing'):\n    time.sleep(0.01)\n"
         "print('heard', file=sys.stderr)\nopen('printed', 'w').close()\nthread.join()\nos.write(2, b'after\\n')"
     )
@@ -188,7 +188,7 @@ def test_what_a_log_keeps_of_the_import_stays_open(tmp_path: Path) -> None:
     )
     code = (
         "import logging, os, sys\nsys.path.insert(0, '.')\n"
-        "from ffe.base.tensorflow_log import quiet_tensorflow\nquiet_tensorflow()\n"
+        "from ffe.base.stopping import watch_imports\nwatch_imports()\n"
         "import tensorflow\nlogging.getLogger('tensorflow').warning('heard')\nos.dup2(1, 2)\n"
         "logging.getLogger('tensorflow').warning('moved')"
     )

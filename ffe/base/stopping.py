@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -12,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
+
+from ffe.base.tensorflow_log import without_greetings
 
 GRACE = 10.0  # seconds; a helper process that is not needed any more may take half of them
 _NAMES = ("SIGTERM", "SIGHUP", "SIGINT")  # Windows has no SIGHUP
@@ -37,10 +40,10 @@ def signals_held() -> Iterator[None]:
 
 
 class _Finder:
-    """Finds what ``PathFinder`` does, and holds signals while a library in native code begins.
+    """Finds what ``PathFinder`` does; has signals held while a library in native code begins, and TensorFlow greet nobody.
 
-    It runs Python there, and what that raises, a KeyboardInterrupt too, is often said to be an ImportError, as if the library
-    did not work: https://github.com/pybind/pybind11/blob/v2.13.6/include/pybind11/detail/common.h
+    Such a library runs Python meanwhile, and what that raises, a KeyboardInterrupt too, is often said to be an ImportError, as if
+    the library did not work: https://github.com/pybind/pybind11/blob/v2.13.6/include/pybind11/detail/common.h
     """
 
     @staticmethod
@@ -49,11 +52,17 @@ class _Finder:
         if spec is not None and isinstance(loader := spec.loader, ExtensionFileLoader):
             for step in ("create_module", "exec_module"):
                 setattr(loader, step, signals_held()(getattr(loader, step)))
+        elif spec is not None and spec.loader is not None and name == "tensorflow":
+            spec.loader.exec_module = without_greetings()(spec.loader.exec_module)  # type: ignore[method-assign]
         return spec
 
 
-def hold_signals_in_imports() -> None:
-    """Import libraries in native code whole, whenever they come to be imported: a signal meanwhile is handled after it."""
+def watch_imports() -> None:
+    """Import libraries in native code whole, and TensorFlow quietly, whenever they come to be imported.
+
+    A signal meanwhile is handled after it. Where ``TF_CPP_MIN_LOG_LEVEL`` is set below 3, TensorFlow is heard.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if PathFinder in sys.meta_path and _Finder not in sys.meta_path:
         sys.meta_path.insert(sys.meta_path.index(PathFinder), _Finder)
 
@@ -86,7 +95,7 @@ def stop_as_by_ctrl_c() -> None:
                 sys.stdout.flush()
             end_by(received[0][0])
 
-    hold_signals_in_imports()
+    watch_imports()
     atexit.register(end)
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)

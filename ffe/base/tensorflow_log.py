@@ -8,9 +8,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
+from collections.abc import Iterator
 from typing import Any
 
 # lines of absl's log, of TensorFlow's own before it, the second line of one of them, of TensorFlow Lite's, and of Ray's
@@ -85,20 +83,3 @@ def without_greetings() -> Iterator[None]:
         with contextlib.suppress(OSError):  # standard error is a pipe that nobody reads
             os.write(2, b"".join(line for line in file if failed or not _GREETING.match(line)))
         file.close()
-
-
-class _Finder:
-    """Finds TensorFlow where it is, and keeps standard error from hearing its greetings while its loader runs."""
-
-    @staticmethod
-    def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(name, path) if name == "tensorflow" else None
-        if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = without_greetings()(spec.loader.exec_module)  # type: ignore[method-assign]
-        return spec
-
-
-def quiet_tensorflow() -> None:
-    """Import TensorFlow quietly, whenever it comes to be imported, unless ``TF_CPP_MIN_LOG_LEVEL`` is set below 3."""
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3" and _Finder not in sys.meta_path:
-        sys.meta_path.insert(0, _Finder)

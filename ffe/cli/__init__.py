@@ -207,12 +207,9 @@ def main() -> None:
     """Run ``ffe`` in a process of its own."""
     import warnings
 
-    from ffe.base.tensorflow_log import quiet_tensorflow
-
     _read_names_as_utf8()
     stop_as_by_ctrl_c()
     hold_standard_streams()
-    quiet_tensorflow()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of functions that are traced anew; each stage has its own
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # which others import, and which tells of a home it cannot write to
     warnings.filterwarnings("ignore", module="PIL")  # damaged files are reported by ffe itself
