@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -32,6 +35,7 @@ from ffe.store.reader import FeatureStore
 from ffe.testing import RunnerContract
 from tests.images.archives import put_tar
 
+NAMES = ("XLA_PYTHON_CLIENT_PREALLOCATE", "TF_FORCE_GPU_ALLOW_GROWTH")
 PLACES = [Place("n1", "one", 0, 1.0), Place("n2", "two", 0, 1.0)]
 FACTS = WorkerFacts(EngineFacts("fake", FeatureLayout.of_shape((4,)), 2), "x86_64", {})
 
@@ -472,6 +476,20 @@ def test_options_that_cannot_be(options: dict[str, Any], text: str, monkeypatch:
     with pytest.raises(SpecError) as error:
         ExtractOptions("a", "b", **options)
     assert str(error.value) == text
+
+
+@pytest.mark.parametrize(
+    ("gpus", "user", "found"),
+    [(0.5, {}, ["false", "true"]), (0.5, {NAMES[0]: "true"}, ["true", "true"]), (1.0, {}, ["", ""]), (0.0, {}, ["", ""])],
+)
+def test_processes_that_share_a_gpu_take_its_memory_as_they_need_it(gpus: float, user: dict[str, str], found: list[str]) -> None:
+    code = (
+        "import os\nfrom types import SimpleNamespace\nfrom ffe.extraction.runners.ray import _Actor\n"
+        f"_Actor(SimpleNamespace(views=None), 1.0, {gpus})\nprint([os.environ.get(name, '') for name in {NAMES}])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in NAMES} | user
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
+    assert (done.stdout, done.returncode) == (f"{found}\n", 0), done.stderr
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:

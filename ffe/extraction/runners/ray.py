@@ -43,6 +43,8 @@ log = logging.getLogger("ffe")
 _ACTOR_CORES = 8  # more share one Python, which then holds them up
 _CHUNK = 64  # images; twice the batches of one are decoded while it computes
 _CHUNK_BYTES = 16 << 20  # of features
+# else the first process takes 75 % of a GPU's memory with JAX, and all of it with TensorFlow
+_SHARED_GPU = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 _CONNECT_SECONDS = 5.0
 _NODES_SECONDS = 2.0  # that what the cluster says of its machines is taken for true
 # of the largest feature: what ``ffe verify --recompute`` allows between kinds of processors
@@ -84,10 +86,12 @@ def _import_ray() -> Any:
 
 
 class _Actor(ChunkWorker):
-    """A worker that takes its share of the cores."""
+    """A worker that takes its share of the cores, and of a GPU."""
 
-    def __init__(self, setup: Setup, cores: float) -> None:
+    def __init__(self, setup: Setup, cores: float, gpus: float) -> None:
         os.environ[CORES_VARIABLE] = str(max(1, int(cores)))
+        for name, value in _SHARED_GPU.items() if 0 < gpus < 1 else ():
+            os.environ.setdefault(name, value)
         super().__init__(setup)
         self.keep_messages()
 
@@ -174,7 +178,7 @@ class RayPool(Pool):
         strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(place.node, soft=False)
         options = {"num_cpus": place.cores, "num_gpus": place.gpus, "scheduling_strategy": strategy}
         actor = self._ray.remote(_Actor).options(max_concurrency=2, max_restarts=0, max_task_retries=0, **options)
-        self._handles[place] = actor.remote(self._setup, place.cores)
+        self._handles[place] = actor.remote(self._setup, place.cores, place.gpus)
         return self._handles[place].facts.remote()  # type: ignore[no-any-return]
 
     def submit(self, place: Place, span: Span) -> Ticket:
