@@ -134,7 +134,7 @@ def _listed(url: str) -> Iterable[tuple[str, str, dict[str, Any]]]:
                 if info.get("type") == "directory" or path.endswith("/") or path == root:  # an object that stands for a folder
                     continue
                 if folder == root or path.startswith(f"{folder}/"):  # a library may answer by the beginning of a name
-                    yield path.removeprefix(below).lstrip("/"), path, info
+                    yield path.removeprefix(below) if below and path.startswith(below) else path.lstrip("/"), path, info
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     if not most:

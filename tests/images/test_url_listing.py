@@ -174,9 +174,10 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize(
-    "url", ["store://b", "store://b/below", "google://b", "google://b/below/", "azure://b", "azure://b/below"]
-)
+URLS = ["store://b", "store://b/below", "google://b", "google://b/below/", "azure://b", "azure://b/below"]
+
+
+@pytest.mark.parametrize("url", URLS)
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
 def test_all_is_found_that_one_look_finds(store: Store, monkeypatch: pytest.MonkeyPatch, url: str, names: list[str]) -> None:
     put(store, *(f"{'below/' if 'below' in url else ''}{name}" for name in names))
@@ -189,6 +190,17 @@ def test_all_is_found_that_one_look_finds(store: Store, monkeypatch: pytest.Monk
     assert found[0] == found[1]
     assert {path for path, _ in found[1][0]} <= set(store.store)
     assert len(found[1][0]) == len({path for path, _ in found[1][0]})
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_a_folder_without_a_name_is_left_out(store: Store, url: str) -> None:
+    """Else ``/1.jpg`` would be a second ``1.jpg``."""
+    unnamed = ["/1.jpg", "//1.jpg", "cat//1.jpg"]
+    put(store, *(f"{'below/' if 'below' in url else ''}{name}" for name in ("1.jpg", *unnamed)))
+    walk = UrlWalk(url)
+    assert list(walk.files) == ["1.jpg"]
+    why = "its name has a part that is empty, or dots alone; rename it"
+    assert sorted(walk.left_out) == sorted((name, why) for name in unnamed)
 
 
 def test_what_is_asked_for(store: Store) -> None:
