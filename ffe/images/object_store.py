@@ -202,6 +202,11 @@ def _info(files: Any, path: str) -> tuple[Stamp, int]:
 
 
 def _cat(files: Any, path: str, start: int, end: int, seconds: float) -> bytes:
+    if "s3" in files.protocol and end - start <= _LARGE + 1:
+        from ffe.images.s3_reader import read_s3
+
+        if (data := read_s3(files, path, start, end, READ_SECONDS + _LARGE / _SLOWEST)) is not None:
+            return data
     if getattr(files, "async_impl", False):
         from fsspec.asyn import sync
 
