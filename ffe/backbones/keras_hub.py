@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ffe.backbones.file_network import PictureInput, check_batches, check_layers, cut, ends_of, network_of
+from ffe.backbones.float32 import whole_float32
 from ffe.backbones.keras_build import fill_randomly
 from ffe.backbones.keras_convert import convert_keras
 from ffe.backbones.model_file import preprocess_of
@@ -104,7 +105,8 @@ def _compare(model: Any, converted: Any, name: str, size: tuple[int, int]) -> No
 
     ov = import_openvino()
     images = np.random.default_rng(0).standard_normal((2, *size, 3)).astype(np.float32)
-    expected = [keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(model(images, training=False))]
+    with whole_float32():
+        expected = [keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(model(images, training=False))]
     found = ov.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": ov.Type.f32})(images).values()
     for ours, theirs in zip(found, expected, strict=True):
         if ours.shape != theirs.shape or not np.abs(ours - theirs).max() <= _TOLERANCE * np.abs(theirs).max():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from ffe.backbones.float32 import whole_float32
 
 if TYPE_CHECKING:
     import keras
@@ -38,35 +38,7 @@ def keras_gpus() -> int:
     return sum(device.startswith(("gpu", "cuda", "rocm")) for device in keras.distribution.list_devices())
 
 
-@contextlib.contextmanager
-def whole_float32() -> Iterator[None]:
-    """Let Keras compute float32 as float32 on a GPU, where each of its backends takes TF32, of which 10 bits are left."""
-    import keras
-
-    with contextlib.ExitStack() as stack:
-        match keras.config.backend():
-            case "torch":
-                stack.enter_context(torch_float32())
-            case "jax":
-                import jax
-
-                stack.enter_context(jax.default_matmul_precision("highest"))  # convolutions too
-            case "tensorflow":
-                from tensorflow.config import experimental as settings
-
-                stack.callback(settings.enable_tensor_float_32_execution, settings.tensor_float_32_execution_enabled())
-                settings.enable_tensor_float_32_execution(False)
-        yield
-
-
 def predicted(model: keras.Model, batch: np.ndarray) -> np.ndarray:
     """Return what a compiled model gives for a batch, float32 (N, ...), computed in ``whole_float32``."""
     with whole_float32():
         return np.asarray(model.predict_on_batch(batch), np.float32)
-
-
-def torch_float32() -> contextlib.AbstractContextManager[None]:
-    """Let PyTorch's convolutions compute float32 as float32 on a GPU; its products do already."""
-    import torch
-
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from ffe.backbones.float32 import torch_float32
 from ffe.backbones.registry import Network
 from ffe.base.forks import check_torch
 from ffe.engines.base import Engine, padded
-from ffe.engines.devices import torch_device, torch_float32
+from ffe.engines.devices import torch_device
 from ffe.errors import one_line
 from ffe.images.preprocess import GRAY_RGB, scaling_of
 from ffe.specs import ExtractSpec, PreprocessSpec

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ffe.engines.devices import whole_float32
+from ffe.backbones.float32 import whole_float32
 from ffe.exporting.model_format import Answer, Exported, ModelFormat
 
 _FACTS = "ffe.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ffe.engines.devices import whole_float32
+from ffe.backbones.float32 import whole_float32
 from ffe.exporting.model_format import Answer, Exported, ModelFormat
 
 _FACTS = Path("assets.extra", "ffe.json")  # TensorFlow leaves that folder to others

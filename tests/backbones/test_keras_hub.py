@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ffe.backbones.keras_hub import _config, _preparation, _weights
+from ffe.backbones.keras_hub import _compare, _config, _preparation, _weights
 from ffe.backbones.resolve import make_spec, weights_of
 from ffe.engines.factory import float_model, open_engine
 from ffe.engines.openvino import OpenVinoEngine
-from ffe.errors import BackboneError, WeightsError
+from ffe.errors import BackboneError, EngineError, WeightsError
 
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 PIXELS = np.random.default_rng(3).integers(0, 256, (5, 64, 64, 3), np.uint8)
@@ -70,6 +71,27 @@ def test_a_preset_gives_what_keras_gives(preset: Path, tmp_path: Path, monkeypat
     assert str(error.value) == (
         f"The backbone '{spec.backbone.name}' came as a preset, which is needed again; pass the preset with --weights FOLDER."
     )
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_a_conversion_is_compared_in_whole_float32(factor: float) -> None:
+    """On a GPU TensorFlow takes TF32 by itself, which may be further apart than what is asked for."""
+    import keras
+    from openvino import Model
+    from openvino import opset13 as ops
+    from tensorflow.config.experimental import tensor_float_32_execution_enabled as setting
+
+    settings = []
+
+    def network(images: np.ndarray, training: bool) -> Any:
+        settings.append(setting())
+        return keras.ops.convert_to_tensor(images * factor)
+
+    pixels = ops.parameter([-1, 8, 8, 3], np.float32)
+    converted = Model([ops.add(pixels, np.float32(0))], [pixels])
+    with contextlib.nullcontext() if factor == 1 else pytest.raises(EngineError, match="converts the backbone 'a' wrongly"):
+        _compare(network, converted, "a", (8, 8))
+    assert (settings, setting()) == ([False], True)
 
 
 def test_random_weights_are_seeded(preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,10 +23,10 @@ import numpy as np
 import pytest
 from photo_lists import listed
 
+from ffe.backbones.float32 import whole_float32
 from ffe.backbones.registry import TorchSource, source_of
 from ffe.backbones.resolve import make_spec
 from ffe.base.system import cores, may_have_gpu
-from ffe.engines.devices import whole_float32
 from ffe.engines.factory import open_engine
 from ffe.engines.throughput import images_per_second
 from ffe.images.loader import ImageStream

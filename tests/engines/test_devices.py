@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from ffe.engines.devices import keras_gpus, whole_float32
+from ffe.backbones.float32 import whole_float32
+from ffe.engines.devices import keras_gpus
 
 
 # on PyTorch, .ci/without_tensorflow does the whole job each time
