@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 _HELD = timedelta(minutes=5)  # botocore renews credentials ten minutes before they end
+_process = os.getpid()  # a fork of it lacks obstore's threads, and would wait for them without end
 
 
 def read_s3(files: Any, path: str, start: int, end: int, seconds: float) -> bytes | None:
@@ -30,7 +32,7 @@ class _Reader:
         self._store = functools.cache(self._opened)
 
     def read(self, path: str, start: int, end: int) -> bytes | None:
-        if self._works is False:
+        if self._works is False or os.getpid() != _process:
             return None
         bucket, key, _ = self._files.split_path(path)
         try:

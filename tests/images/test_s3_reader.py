@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 from ffe.errors import DecodeError
 from ffe.images import object_store
 from ffe.images.object_store import read_object
+from tests.base.test_forks import in_child
 
 CONTENT = bytes(range(200))
 NAMES = ["1.jpg", "a b.jpg", "é#1.jpg", "50%25.jpg", "p+q~[1]*.jpg", "why?.jpg", "a=b&c;d.jpg", "back\\slash.jpg"]
@@ -131,3 +133,11 @@ def test_credentials_are_asked_for_again(bucket: type[Bucket]) -> None:
     told = _Reader(files, files.s3, 1.0)._credentials()
     assert told.pop("expires_at") > datetime.now(UTC)
     assert told == {"access_key_id": "key-of-the-environment", "secret_access_key": "b", "token": None}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_s3fs_reads_in_a_forked_process(bucket: type[Bucket]) -> None:
+    """obstore's threads stay behind: it would wait for them for ever."""
+    assert read() == CONTENT
+    assert in_child(lambda: read() == CONTENT) == "True"
+    assert [who for who, _ in bucket.asked] == ["object_store", "ffe"]
