@@ -419,6 +419,7 @@ def node(name: str, cpus: float, gpus: float = 0, *, alive: bool = True) -> dict
         ([node("a", 2)], 4, True, [("a", 0.5, 0.0)] * 4),
         ([node("a", 2), node("b", 2, alive=False), node("c", 0)], None, True, [("a", 2.0, 0.0)]),
         ([], 3, True, []),
+        ([node("a", 6, 2)], 3, True, [("a", 2.0, 0.5)] * 3),
     ],
 )
 def test_where_processes_are_wanted(nodes: Any, actors: int | None, gpus: bool, expected: Any) -> None:

@@ -72,7 +72,7 @@ def places_on(nodes: Sequence[Mapping[str, Any]], actors: int | None, *, gpus: b
         name += f" ({node['NodeID'][:6]})" if names[name] > 1 else ""
         for number in range(count):
             share = cpu / count
-            gpu = device / count if device <= count else device // count
+            gpu = device // count or (1 / math.ceil(count / device) if device else 0)  # each share lies on one GPU
             places.append(Place(node["NodeID"], name, number, float(int(share)) if share >= 1 else share, float(gpu)))
     return places
 
