@@ -47,7 +47,7 @@ def test_help(helped: dict[str, str]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # the bench runs modules that are loaded
-@pytest.mark.usefixtures("quick_measures")
+@pytest.mark.usefixtures("quick_measures", "quick_searches")
 def test_keys_of_json(tmp_path: Path) -> None:
     stored = json.loads((HERE / "keys.json").read_text("utf-8"))
     found = json_keys(tmp_path)
