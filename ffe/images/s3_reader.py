@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-_HELD = timedelta(minutes=5)  # botocore renews credentials ten minutes before they end
+_HELD = timedelta(minutes=10)  # botocore renews credentials so long before they end, obstore asks anew five minutes before
 _process = os.getpid()  # a fork of it lacks obstore's threads, and would wait for them without end
 
 
@@ -18,39 +19,43 @@ def read_s3(files: Any, path: str, start: int, end: int, seconds: float) -> byte
         files: the s3fs file system of the bucket.
         seconds: after which it is given up.
     """
-    return _reader(files, files.s3, seconds).read(path, start, end)
+    bucket, key, _ = files.split_path(path)
+    if key != key.strip("/"):  # obstore would read another object
+        return None
+    if threading.current_thread() is threading.main_thread():  # Ctrl-C would have to wait for it
+        return None
+    return _reader(files, files.s3, bucket, seconds).read(key, start, end)
 
 
 class _Reader:
-    """Reads with the credentials of an s3fs file system on which nothing is set that obstore may not know."""
+    """Reads a bucket with the credentials of an s3fs file system on which nothing is set that obstore may not know."""
 
-    def __init__(self, files: Any, client: Any, seconds: float) -> None:
-        self._files, self._client, self._seconds = files, client, seconds
+    def __init__(self, files: Any, client: Any, bucket: str, seconds: float) -> None:
+        self._files, self._client, self._bucket, self._seconds = files, client, bucket, seconds
         config = client.meta.config
         special = files.key or files.client_kwargs or files.req_kw or files.version_aware or config.proxies or config.s3
         self._works = False if special else None  # None = nothing was asked yet; the first answer decides
-        self._store = functools.cache(self._opened)
 
-    def read(self, path: str, start: int, end: int) -> bytes | None:
+    def read(self, key: str, start: int, end: int) -> bytes | None:
         if self._works is False or os.getpid() != _process:
             return None
-        bucket, key, _ = self._files.split_path(path)
         try:
             from obstore import get_range
 
-            data = bytes(get_range(self._store(bucket), key, start=start, end=end))
+            data = bytes(get_range(self._store, key, start=start, end=end))
         except Exception:
             self._works = bool(self._works)
             return None
         self._works = True
         return data
 
-    def _opened(self, bucket: str) -> Any:
+    @functools.cached_property
+    def _store(self) -> Any:
         from obstore.store import S3Store
 
         meta = self._client.meta
         return S3Store(
-            bucket,
+            self._bucket,
             endpoint=meta.endpoint_url,
             region=meta.region_name,
             virtual_hosted_style_request=False,  # a bucket's name may have dots, which no certificate covers
@@ -72,4 +77,4 @@ class _Reader:
         return {"access_key_id": held.access_key, "secret_access_key": held.secret_key, **renewed}
 
 
-_reader = functools.lru_cache(maxsize=8)(_Reader)
+_reader = functools.lru_cache(maxsize=64)(_Reader)

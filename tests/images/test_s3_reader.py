@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -15,7 +17,7 @@ import fsspec
 import pytest
 
 from ffe.errors import DecodeError
-from ffe.images import object_store
+from ffe.images import object_store, s3_reader
 from ffe.images.object_store import read_object
 from tests.base.test_forks import in_child
 
@@ -73,8 +75,31 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Bucket]]:
             thread.join()
 
 
-def read(name: str = NAMES[0]) -> bytes:
-    return read_object("s3://photos", f"photos/{name}", len(CONTENT), 1000)
+def read_here(name: str = NAMES[0], bucket: str = "photos") -> bytes:
+    return read_object("s3://photos", f"{bucket}/{name}", len(CONTENT), 1000)
+
+
+def read(name: str = NAMES[0], bucket: str = "photos") -> bytes:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(read_here, name, bucket).result()
+
+
+def test_the_main_thread_reads_by_s3fs_which_ctrl_c_stops_at_once(bucket: type[Bucket]) -> None:
+    assert read() == read_here() == CONTENT
+    assert [who for who, _ in bucket.asked] == ["object_store", "ffe"]
+
+
+def test_a_name_that_begins_with_a_slash_is_not_that_without(bucket: type[Bucket]) -> None:
+    with pytest.raises(DecodeError, match=r"^no such file$"):
+        read(f"/{NAMES[0]}")
+
+
+def test_a_bucket_that_obstore_cannot_read_is_not_asked_for_again_and_again(bucket: type[Bucket]) -> None:
+    assert read() == CONTENT
+    for _ in range(2):
+        with pytest.raises(DecodeError, match=r"^no such file$"):
+            read(bucket="elsewhere")
+    assert [who for who, _ in bucket.asked] == ["object_store", "object_store", "ffe", "ffe"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -126,13 +151,16 @@ def test_settings_that_obstore_may_not_know_are_left_to_s3fs(
     assert {who for who, _ in bucket.asked} == {"ffe"}
 
 
-def test_credentials_are_asked_for_again(bucket: type[Bucket]) -> None:
-    from ffe.images.s3_reader import _Reader
-
-    files, _ = object_store.opened("s3://photos")
-    told = _Reader(files, files.s3, 1.0)._credentials()
-    assert told.pop("expires_at") > datetime.now(UTC)
-    assert told == {"access_key_id": "key-of-the-environment", "secret_access_key": "b", "token": None}
+def test_credentials_are_asked_for_again_but_not_for_each_photo(bucket: type[Bucket], monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    asked = s3_reader._Reader._credentials
+    monkeypatch.setattr(s3_reader._Reader, "_credentials", lambda self: told.append(asked(self)) or told[-1])
+    for _ in range(3):
+        assert read() == CONTENT
+        time.sleep(0.15)  # obstore never asks twice in a tenth of a second
+    (one,) = told
+    assert one.pop("expires_at") > datetime.now(UTC)
+    assert one == {"access_key_id": "key-of-the-environment", "secret_access_key": "b", "token": None}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
