@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import shlex
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from ffe.base.file_stat import NO_STAMP, Stamp, stamp_now, stamp_to_keep
+from ffe.base.text import quoted_argument
 from ffe.base.urls import is_url, url_name
 from ffe.errors import DecodeError
 from ffe.images.object_store import info_of, read_range
@@ -59,7 +59,7 @@ def compressed_refusal(place: ArchivePlace, head: bytes) -> str | None:
     plain = decompressed(name)
     return (
         f"'{redacted(str(place))}' is compressed as a whole, so nothing in it can be read alone; {first} with "
-        f"'{tool} -c < {shlex.quote(name)} > {shlex.quote(plain)}', and give '{plain}'."
+        f"'{tool} -c < {quoted_argument(name)} > {quoted_argument(plain)}', and give '{plain}'."
     )
 
 

@@ -62,6 +62,7 @@ class _Reader:
             client_options={
                 "allow_http": meta.endpoint_url.startswith("http:"),
                 "timeout": timedelta(seconds=self._seconds),
+                "connect_timeout": timedelta(seconds=meta.config.connect_timeout),
                 "read_timeout": timedelta(seconds=meta.config.read_timeout),
             },
             retry_config={"max_retries": 0},
