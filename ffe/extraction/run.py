@@ -223,7 +223,7 @@ def extract(
         _announce(estimate_plans(job, plans), announce)
         outcomes, done = list[Outcome](), list[Computed]()
         for at, plan in enumerate(plans):
-            told = _told_of_all(job, plans, at, sum(len(one.unread) for one in outcomes), progress)
+            told = _told_of_all(job, plans, at, sum(len(one.unread) for one in outcomes), done, progress)
             done.append(_compute(plan, opened_runner, lambda layout: _tell(job, plans, layout, announce), told))
             outcomes.append(settle(plan, done[-1].rows, done[-1].skipped))
         return _finish(job, outcomes, done, started)
@@ -249,18 +249,28 @@ def _compute(
 
 
 def _told_of_all(
-    job: Job, plans: Sequence[Plan], at: int, skipped: int, progress: Callable[[Progress], None]
+    job: Job,
+    plans: Sequence[Plan],
+    at: int,
+    skipped: int,
+    computed: Sequence[Computed],
+    progress: Callable[[Progress], None],
 ) -> Callable[[Progress], None]:
-    """Return what takes in how far one of the plans is, and tells how far all of them are; ``skipped`` by those before."""
+    """Return what takes in how far one of the plans is, and tells how far all of them are.
+
+    ``skipped`` by those before, of which ``computed`` says what they did.
+    """
     if len(plans) == 1:
         return progress
     done = sum(len(plan.job.records) for plan in plans[:at])
     later = sum(len(plan.known.read) for plan in plans[at + 1 :])
+    rate = next((one.rate for one in reversed(computed) if one.count), 0.0)
+    stages = sum((one.stages for one in computed), Stages())
 
     def tell(one: Progress) -> None:
-        remaining = one.remaining + (later / one.rate if one.rate else 0.0)
-        whole = replace(one, done=done + one.done, total=len(job.records), skipped=skipped + one.skipped, remaining=remaining)
-        progress(whole)
+        here = replace(one, rate=one.rate or rate, stages=stages + one.stages, skipped=skipped + one.skipped)
+        remaining = one.remaining + (later / here.rate if here.rate else 0.0)
+        progress(replace(here, done=done + one.done, total=len(job.records), remaining=remaining))
 
     return tell
 

@@ -38,6 +38,7 @@ from ffe.extraction.estimate import dry_run
 from ffe.extraction.request import ExtractOptions, existing_quantized, make_job
 from ffe.extraction.run import ExtractSummary, extract
 from ffe.extraction.shards import shard_of
+from ffe.extraction.stage_times import Progress
 from ffe.images.drawings import draw, draw_folder
 from ffe.images.sources import scan
 from ffe.specs import ExtractSpec
@@ -492,6 +493,16 @@ def test_progress_is_that_of_all_shards(photos: Path, tmp_path: Path) -> None:
     assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
     assert seen[-1] == (64, 64, 2)
     assert {total for _, total, _ in seen} == {64}
+
+
+def test_the_last_progress_tells_of_shards_before_it(photos: Path, tmp_path: Path) -> None:
+    run(photos, tmp_path / "f.h5", shards=2)
+    shards(tmp_path / "f.h5", 2)[0].unlink()
+    seen: list[Progress] = []
+    run(photos, tmp_path / "f.h5", shards=2, progress=seen.append)
+    assert seen[-1].done == 64
+    assert seen[-1].rate > 0  # that of the first shard: the second had nothing to compute
+    assert seen[-1].stages.read >= seen[-2].stages.read > 0
 
 
 def _synthetic(folder: Path, rows: int, count: int, spec: ExtractSpec) -> Path:
