@@ -157,7 +157,8 @@ def url_refusal(path: str | os.PathLike[str]) -> str | None:
     """Return what to say of a URL where a file or folder is wanted; None = it is none."""
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text := os.fspath(path)):  # pathlib leaves one slash of two
         return None
-    return f"'{text}' is a URL, and ffe works with files on this machine only; download it first, and give the file or folder."
+    only = f"'{text}' is a URL, and ffe works with files on this machine only"
+    return f"{only}; name a file or folder here, and download first what is to be read."
 
 
 THIN = "\u202f"  # a narrow space that does not break

@@ -160,7 +160,8 @@ def test_an_empty_folder_is_said_to_be_empty(command: str, fake_bundle: Path, tm
 def test_a_url_is_named(arguments: tuple[str, ...], url: str) -> None:
     code, text = said(*(url if argument == "URL" else argument for argument in arguments))
     assert code == 2
-    wanted = f"'{url}' is a URL, and ffe works with files on this machine only; download it first, and give the file or folder."
+    only = f"'{url}' is a URL, and ffe works with files on this machine only"
+    wanted = f"{only}; name a file or folder here, and download first what is to be read."
     assert text.endswith(wanted), text
 
 
