@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -41,18 +42,28 @@ _VALUES = {
     "--by": "entropy",
     "--engine": "openvino",
     "--heads": "svm,logistic",
+    "--recompute": "100",
+    "--reject": "0.8",
     "--report": "report.html",
+    "--roads": "frozen,scratch",
+    "--seed": "1",
     "--set": "C=10",
     "--size": "224",
+    "--tta": "4",
+    "--views": "4",
 }
+
+_NO_NUMBER = re.compile(r"is not a valid (integer|float)(?: range)?(?=\.)")
 
 
 def completed(error: click.UsageError, name: str, command: click.Command, typed: Sequence[str]) -> str | None:
     """Return what an error of click says, and what to type instead of what was ``typed``, the name of the command included.
 
-    None = it tells of nothing that is missing or too much, or there is no example.
+    None = it tells of nothing that is missing, too much or no number, or there is no example.
     """
-    text, example = error.format_message(), EXAMPLES.get(name)
+    said, example = error.format_message(), EXAMPLES.get(name)
+    text = _NO_NUMBER.sub(lambda found: "is no whole number" if found[1] == "integer" else "is no number", said)
+    too_many = text.startswith("Got unexpected extra argument")
     if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option) and example is not None:
         given = {word.partition("=")[0] for word in typed}
         lacking = [each for each in command.params if isinstance(each, click.Option) and each.required]
@@ -60,16 +71,30 @@ def completed(error: click.UsageError, name: str, command: click.Command, typed:
         for option in (each for each in lacking if given.isdisjoint(each.opts)):
             words += [option.opts[0], _value(option, name) or option.make_metavar(click.Context(command))]
         instead = shlex.join(["ffe", *words])
+    elif text != said and isinstance(error, click.BadParameter) and error.param is not None:
+        value = _value(error.param, name)
+        if value is None:
+            return text
+        instead = f"{error.param.opts[-1]} {value}"
     elif isinstance(error, click.BadOptionUsage):
         value = next((_value(each, name) for each in command.params if error.option_name in each.opts), None)
         if value is None:
             return None
         instead = f"{error.option_name} {value}"
-    elif example is not None and (isinstance(error, click.MissingParameter) or text.startswith("Got unexpected extra argument")):
+    elif too_many and _has_archives(typed):
+        pattern = '"shard-{000..009}.tar"'
+        return f"Several archives are one source: give the folder that holds them, or a pattern in quotes, such as {pattern}."
+    elif example is not None and (isinstance(error, click.MissingParameter) or too_many):
         instead = f"ffe {name} {example}"
     else:
         return None
     return f"{text.rstrip('.')}; write, for example, '{instead}'."
+
+
+def _has_archives(typed: Sequence[str]) -> bool:
+    from ffe.images.archive_sources import is_archive
+
+    return sum(map(is_archive, typed)) > 1  # as a shell makes them of a pattern without quotes
 
 
 def _value(option: click.Parameter, name: str) -> str | None:
@@ -81,4 +106,4 @@ def _value(option: click.Parameter, name: str) -> str | None:
     if isinstance(option.type, click.Choice):
         return str(option.type.choices[-1])
     known = next((value for opt, value in _VALUES.items() if opt in option.opts), None)
-    return known or (str(option.default) if isinstance(option.default, (int, float, str)) else None)
+    return known or (str(option.default) if option.default and isinstance(option.default, (int, float, str)) else None)

@@ -201,6 +201,23 @@ USAGE: dict[str, tuple[tuple[str, ...], str]] = {
         ("extract", "cats", "dogs", "-o", "f.h5"),
         "Got unexpected extra argument (dogs); write, for example, 'ffe extract photos -o features.h5'.",
     ),
+    "several archives": (
+        ("scan", "a/shard-000.tar", "a/shard-001.tar"),
+        "Several archives are one source: give the folder that holds them, or a pattern in quotes, such as "
+        '"shard-{000..009}.tar".',
+    ),
+    "letters in a number": (
+        ("serve", "m.ffe", "--port", "80x"),
+        "Invalid value for '--port': '80x' is no whole number; write, for example, '--port 8000'.",
+    ),
+    "no rows": (
+        ("verify", "f.h5", "--recompute"),
+        "Option '--recompute' requires an argument; write, for example, '--recompute 100'.",
+    ),
+    "no roads": (
+        ("compare", "photos", "-o", "roads", "--roads"),
+        "Option '--roads' requires an argument; write, for example, '--roads frozen,scratch'.",
+    ),
     "unknown option": (("info", "f.h5", "--jsn"), "No such option"),
     "bad number": (("tune", "f.h5", "-o", "m.ffe", "--trials", "0"), "0 is not in the range x>=1"),
     "bad choice": (("extract", "a", "-o", "f.h5", "--dtype", "int8"), "'int8' is not one of"),

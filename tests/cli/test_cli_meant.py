@@ -71,7 +71,8 @@ def test_per_cent_is_named(arguments: tuple[str, ...], value: str, share: str) -
 
 
 def test_what_is_neither_share_nor_per_cent() -> None:
-    assert "'much' is not a valid float" in said("predict", "m.ffe", "a.jpg", "--reject", "much")[1]
+    much = said("predict", "m.ffe", "a.jpg", "--reject", "much")[1]
+    assert much.endswith("'much' is no number; write, for example, '--reject 0.8'."), much
     assert "is not in the range" in said("predict", "m.ffe", "a.jpg", "--reject", "-1")[1]
     assert "is not in the range" in said("tune", "f.h5", "-o", "m.ffe", "--test-fraction", "90")[1]
     with pytest.raises(SpecError, match=r"not 80; did you mean 0\.8\?$"):
