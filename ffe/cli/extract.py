@@ -79,7 +79,7 @@ def command(source: str, output: str, dry_run: bool, strict: bool, as_json: bool
     SOURCE is a folder with one folder per class; a folder of splits (train,
     valid, test) with classes inside; a CSV with the columns path,label[,split];
     a flat folder of unlabelled images; or an archive or table of images (tar,
-    zip, Parquet), or several, as shard-{000..009}.tar. Run the same command
+    zip, Parquet), or several, as "shard-{000..009}.tar". Run the same command
     again to go on after an interruption, or to take in new images: only they
     are computed.
     Where the output is there already and no backbone is named, its own is taken.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ffe.base.file_access import HDF5_FILE, first_bytes, kind_of_ours
-from ffe.base.text import few, plain, quoted
+from ffe.base.text import few, near_file, plain, quoted
 from ffe.base.urls import is_url
 from ffe.cli import DONE_BUT_SKIPPED
 from ffe.cli.options import AUGMENT_HELP, json_option, predict_options, refuse_swapped, strict_option, together
@@ -210,6 +210,11 @@ def say_unread(path: str, error: str) -> None:
     click.echo(plain(f"{path}: cannot be read: {error}", LONGEST_LINE), err=True)
 
 
+def _is_there(image: str) -> bool:
+    pattern = "{" in image  # of archives, which are there where it is taken
+    return image == "-" or pattern or is_url(image) or any(map(os.path.lexists, (image, image.partition("#")[0])))
+
+
 def leave(failed: set[bool], images: tuple[str, ...], strict: bool) -> None:
     """Leave with the code that suits what became of the images: ``failed`` holds, of any of them, whether it was unreadable."""
     if not failed and images == ("-",):
@@ -217,6 +222,10 @@ def leave(failed: set[bool], images: tuple[str, ...], strict: bool) -> None:
     if not failed:
         raise SourceError(f"There are no images in {few(quoted(map(plain, images)))}; give photos, or a folder that holds some.")
     if all(failed):
+        if not any(map(_is_there, images)):
+            if len(images) == 1:
+                raise SourceError(f"There is no file or folder '{plain(images[0])}'; check the path.{near_file(images[0])}")
+            raise SourceError(f"{few(quoted(map(plain, images)))} are not there; check the paths.")
         raise SourceError("No image could be read; give JPEG, PNG or other picture files.")
     if any(failed) and strict:
         sys.exit(DONE_BUT_SKIPPED)

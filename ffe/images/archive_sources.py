@@ -108,8 +108,8 @@ def expanded(source: str) -> tuple[ArchivePlace, list[Shard]] | None:
         root = folder_of(source)
         return root, [Shard(name, redacted(_name_in(root, name))) for name in names]
     if gone := [name for name in names if not os.path.isfile(name)]:
-        are = "is" if len(gone) == 1 else "are"
-        raise SourceError(f"Of '{source}', {few(quoted(gone))} {are} not there; fetch what lacks, or change the pattern.")
+        are, them = ("is", "it") if len(gone) == 1 else ("are", "them")
+        raise SourceError(f"Of '{source}', {few(quoted(gone))} {are} not there; fetch {them}, or change the pattern.")
     folder = Path(os.path.dirname(head))
     return folder, [Shard(Path(name), Path(name).relative_to(folder).as_posix()) for name in names]
 

@@ -67,7 +67,7 @@ def test_what_cannot_be_read_is_said(picture: Path, tmp_path: Path) -> None:
     result = _run(picture, tmp_path / "bad.jpg", "--strict")
     assert result.exit_code == 1
     assert f"{tmp_path / 'bad.jpg'}: cannot be read: " in result.stderr
-    result = _run(tmp_path / "none.jpg")
+    result = _run(tmp_path / "bad.jpg")
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr.endswith("ffe: No image could be read; give JPEG, PNG or other picture files.\n")
 

@@ -116,6 +116,19 @@ def test_predict_with_no_good_image_is_refused(fake_bundle: Path, bad: Path, opt
     assert result.stderr.endswith("ffe: No image could be read; give JPEG, PNG or other picture files.\n")
 
 
+def test_predict_with_names_of_nothing_says_so(fake_bundle: Path, bad: Path) -> None:
+    none = bad.with_name(f"{bad.stem}x{bad.suffix}")
+    result = _run("predict", fake_bundle, none)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.splitlines() == [
+        f"{none}: cannot be read: no such file",
+        f"ffe: There is no file or folder '{none}'; check the path. Did you mean '{bad}'?",
+    ]
+    result = _run("predict", fake_bundle, none, "qqqq.jpg", "--json")
+    assert result.stderr.endswith(f"ffe: '{none}' and 'qqqq.jpg' are not there; check the paths.\n")
+    assert "No image could be read" in _run("predict", fake_bundle, none, bad).stderr
+
+
 def test_predict_with_an_empty_list_is_refused(fake_bundle: Path) -> None:
     result = _run("predict", fake_bundle, "-", stdin=b"")
     assert (result.exit_code, result.stdout) == (3, "")

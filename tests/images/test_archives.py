@@ -499,7 +499,7 @@ def test_archives_that_are_no_good_are_refused_in_a_sentence(tmp_path: Path, sou
         "'words.parquet' has no column of images (found: words, label); give one with the bytes of each, named 'image', "
         "or, in a single file on this machine, one named 'path' that says where they lie."
     )
-    with pytest.raises(SourceError, match=r"shard-009\.tar' is not there; fetch what lacks, or change the pattern\."):
+    with pytest.raises(SourceError, match=r"shard-009\.tar' is not there; fetch it, or change the pattern\."):
         scan(sources["shards"].replace("000..001", "009..009"))
     with pytest.raises(
         SourceError, match=r"is no pattern of shards; write one as shard-\{000\.\.009\}\.tar, the smaller number first"
