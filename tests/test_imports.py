@@ -24,7 +24,6 @@ HEAVY = {
         "PIL",
         "rich",
         "openvino",
-        "ncnn",
         "matplotlib",
         "keras_tuner",
         "keras_hub",

@@ -50,9 +50,12 @@ def _cache_of(function: Callable[..., Any]) -> _Cache | None:
         config.CACHE_DIR = given
 
 
-def compiled(function: Callable[..., Any], *, fast: bool = False) -> Any:
-    """Compile a function when it is first called; ``fast`` lets the compiler put sums of floats in another order."""
-    made: Any = numba.njit(nogil=True, fastmath=fast, error_model="numpy")(function)
+def compiled(function: Callable[..., Any], *, fast: bool = False, inline: bool = False) -> Any:
+    """Compile a function when it is first called.
+
+    ``fast`` lets the compiler put sums of floats in another order; ``inline`` puts the function into those that call it.
+    """
+    made: Any = numba.njit(nogil=True, fastmath=fast, error_model="numpy", inline="always" if inline else "never")(function)
     cache = _cache_of(function)
     if cache is not None:
         made._cache = cache  # as its enable_caching() would, with numba's own class

@@ -12,7 +12,7 @@ import struct
 import sys
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ffe.base.digests import bytes_digest, canonical_json
+from ffe.base.feature_layout import FeatureLayout
+from ffe.base.text import counted
 from ffe.errors import EngineError, one_line
 
 GRAPH = "graph.xml"
@@ -147,3 +149,13 @@ def check_operations(model: Any) -> None:
 def _check_operation(kind: str, version: str) -> None:
     if not _OPERATIONS.fullmatch(version) or kind in _CONTROL:
         raise ValueError(f"its graph has the operation '{kind}', which ffe does not run")
+
+
+def layout_of(model: IrModel, shape: Sequence[int]) -> FeatureLayout:
+    """Return how the features of one image lie in a row, which have this shape; ValueError where the record says otherwise."""
+    if len(shape) > 1 or "layout" not in model.record:
+        return FeatureLayout.of_shape(shape)
+    layout = FeatureLayout.from_json(model.record["layout"])  # parts side by side
+    if layout.dims != shape[0]:
+        raise ValueError(f"it gives {counted(shape[0], 'value')}, and its record says {layout.dims}")
+    return layout

@@ -181,7 +181,7 @@ report_option = partial(
 strict_option = partial(click.option, "--strict", is_flag=True, help="Leave with code 1 if an image could not be read.")
 weights_option = partial(click.option, "--weights", default="imagenet")
 engine_option = partial(
-    click.option, "--engine", default="auto", help="What runs the backbone: auto, keras, ncnn, openvino or torch."
+    click.option, "--engine", default="auto", help="What runs the backbone: auto, keras, openvino, torch or winograd."
 )
 size_option = partial(
     click.option, "--size", callback=_image_size, help="Input side in pixels, or HEIGHTxWIDTH.  [default: the backbone's own]"

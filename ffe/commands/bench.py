@@ -29,7 +29,7 @@ from ffe.backbones.resolve import make_spec
 from ffe.base.system import CACHE_VARIABLE, cores
 from ffe.base.text import counted, rough_duration
 from ffe.engines.base import Engine
-from ffe.engines.factory import float_model, has_ncnn, has_openvino, open_engine
+from ffe.engines.factory import float_model, has_openvino, open_engine
 from ffe.engines.quantize import LEAST_SAMPLE, quantized_for
 from ffe.engines.throughput import images_per_second
 from ffe.errors import EngineError, SourceError
@@ -195,9 +195,8 @@ def bench(
             once.append(BenchRow("choosing engine and batches", "once", 0, time.perf_counter() - started))
             float_engine = open_engine(spec, found, name="openvino")  # in the batches that were chosen
             engines[f"openvino, float32, batches of {float_engine.batch_size}"] = float_engine
-            if has_ncnn():
-                with contextlib.suppress(EngineError):  # an operation that is not written for it
-                    engines["ncnn, float32"] = open_engine(spec, found, name="ncnn")
+            with contextlib.suppress(EngineError):  # an operation that is not written for it
+                engines["winograd, float32"] = open_engine(spec, found, name="winograd")
             started = time.perf_counter()
             int8, _ = make_spec(backbone, size, weights, layer, precision="int8")
             model = quantized_for(int8, found, runs.records)
@@ -249,7 +248,7 @@ def _reckoned(backbone: str, size: tuple[int, int], count: int, slow: int, repea
     whole = _START_OF_KERAS + slow * (_CALL_OF_KERAS + 1.5 * compute) + _START + count * (compute + decoding)
     if has_openvino():
         whole += 2 * _START + _CALIBRATION + count * (compute + 1.5 * decoding)
-    engines = 1 + 2 * has_openvino() + has_ncnn()
+    engines = 1 + 3 * has_openvino()
     return _ONCE + repeats * (whole + engines * _ALONE_SECONDS + 1.5 * count * decoding)
 
 

@@ -104,7 +104,7 @@ def checkup(on_step: Callable[[str], None] = lambda step: None) -> Checkup:
     return Checkup(
         engines=(
             _check("openvino", _check_openvino),
-            _check("ncnn", _check_ncnn),
+            _check("winograd", _check_winograd),
             _check("keras", _check_keras),
             *((_check("torch", _check_torch),) if has_torch() else (_NO_TORCH,)),
         ),
@@ -130,13 +130,6 @@ def _check_openvino() -> str:
     return str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
 
 
-def _check_ncnn() -> str:
-    """Import ncnn; return its version."""
-    import ncnn
-
-    return f"version {ncnn.__version__}, for networks of 3x3 convolutions such as VGG"
-
-
 def _check_keras() -> str:
     """Import Keras, and ask it for its devices."""
     import keras
@@ -153,6 +146,26 @@ def _check_torch() -> str:
     if torch.full((4,), -1.0, device=device).relu().any():
         raise EngineError("it computes wrongly")
     return f"on PyTorch {torch.__version__}, {'no GPU' if device == 'cpu' else device}"
+
+
+def _check_winograd() -> str:
+    """Compile the loops, and compute a convolution that passes on what it reads; return what makes its products."""
+    from threadpoolctl import threadpool_info
+
+    from ffe.engines.winograd_convolution import Convolution
+
+    kernel = np.zeros((3, 3, 16, 16), np.float32)
+    kernel[1, 1] = np.eye(16)
+    convolution = Convolution(kernel, (1, 1), (1, 1), (1, 1, 1, 1), by_tiles=True)
+    convolution.prepare()
+    grids = np.random.default_rng(0).random((1, 9, 7, 16), np.float32)
+    found = np.empty_like(grids)
+    convolution(grids, found)
+    if not np.allclose(found, grids, atol=1e-4):
+        raise EngineError("it computes wrongly")
+    libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    blas = " ".join([libraries[0]["internal_api"], libraries[0]["version"] or ""]).strip() if libraries else "NumPy"
+    return f"on {blas}, for networks of 3x3 convolutions such as VGG"
 
 
 def _check(name: str, check: Callable[[], str]) -> EngineCheck:

@@ -28,7 +28,7 @@ from ffe.specs import ExtractSpec, Precision
 
 log = logging.getLogger("ffe")
 
-ENGINES = ("auto", "keras", "ncnn", "openvino", "torch")
+ENGINES = ("auto", "keras", "openvino", "torch", "winograd")
 KERAS_BATCH_SIZE = 32
 
 
@@ -40,11 +40,6 @@ def has_openvino() -> bool:
 def has_torch() -> bool:
     """Return whether PyTorch is installed; nothing is loaded to find out."""
     return importlib.util.find_spec("torch") is not None
-
-
-def has_ncnn() -> bool:
-    """Return whether ncnn is installed; nothing is loaded to find out."""
-    return importlib.util.find_spec("ncnn") is not None
 
 
 def has_keras() -> bool:
@@ -71,17 +66,15 @@ def check_engine(name: str, precision: Precision = "float32", other: str | None 
     """
     if name not in ENGINES:
         raise EngineError(f"There is no engine '{name}'; choose one of {', '.join(ENGINES)}.{did_you_mean(name, ENGINES)}")
-    if (name in {"openvino", "ncnn"} or precision == "int8") and not has_openvino():
+    if (name in {"openvino", "winograd"} or precision == "int8") and not has_openvino():
         what = "The precision int8" if precision == "int8" else f"The engine {name}"
         packages = ("openvino", "nncf") if precision == "int8" else ("openvino",)
         raise EngineError(missing(what, *packages, instead=f"use --engine {other} and --precision float32" if other else ""))
     if name == "torch" and not has_torch():
         raise EngineError(missing("The engine torch", "torch", instead="use --engine openvino and --precision float32"))
-    if name == "ncnn" and not has_ncnn():
-        raise EngineError(missing("The engine ncnn", "ncnn", instead="use --engine openvino"))
-    if name in {"keras", "ncnn", "torch"} and precision == "int8":
+    if name in {"keras", "torch", "winograd"} and precision == "int8":
         raise EngineError(f"The engine {name} has no precision int8; use --engine openvino, or --precision float32.")
-    if name in {"openvino", "ncnn"} and precision.startswith("mixed"):
+    if name in {"openvino", "winograd"} and precision.startswith("mixed"):
         raise EngineError(f"The engine {name} has no precision {precision}; use --engine keras, or --precision float32.")
 
 
@@ -109,7 +102,7 @@ def check_backbone(backbone: str, name: str, precision: Precision) -> None:
 
 
 def _choose(name: str, precision: Precision) -> str:
-    """Return ``keras``, ``ncnn`` or ``openvino``: where there is no GPU, OpenVINO is the faster, or what ``_on_cpu`` finds."""
+    """Return ``keras``, ``openvino`` or ``winograd``: without a GPU OpenVINO is the faster, or what ``_on_cpu`` finds."""
     check_engine(name, precision)
     if name != "auto":
         return name
@@ -118,7 +111,7 @@ def _choose(name: str, precision: Precision) -> str:
 
 
 def _choose_foreign(backbone: str, name: str, precision: Precision) -> str:
-    """Return ``torch``, ``ncnn`` or ``openvino`` for a backbone that is none of Keras's."""
+    """Return ``openvino``, ``torch`` or ``winograd`` for a backbone that is none of Keras's."""
     check_backbone(backbone, name, precision)
     if name != "auto":
         return name
@@ -216,7 +209,7 @@ def open_engine(
     chosen = _choose(name, spec.precision)
     if spec.backbone.name == FAKE:
         return FakeEngine(spec, batch_size or KERAS_BATCH_SIZE)
-    if chosen in {"openvino", "ncnn"}:
+    if chosen in {"openvino", "winograd"}:
         ir = quantized or (float_model_if_any if name == "auto" else float_model)(spec, weights)
         if ir is not None:
             return _on_cpu(spec, ir, name, batch_size, images)
@@ -237,14 +230,14 @@ def open_saved_engine(
 
     Of a backbone that is none of Keras's, a model holds the float32 IR alone, whatever precision its features were made with.
     """
-    if source_of(spec.backbone.name) is not None and name in {"auto", "openvino", "ncnn"}:
+    if source_of(spec.backbone.name) is not None and name in {"auto", "openvino", "winograd"}:
         chosen = "openvino" if name == "auto" else name
         check_engine(chosen, other=None)
     else:
         chosen = _choose(name, spec.precision)
     if spec.backbone.name == FAKE:
         return FakeEngine(spec, batch_size or KERAS_BATCH_SIZE)
-    if chosen in {"openvino", "ncnn"} and ir is not None:  # one photo is answered soonest by all cores together: no ``auto``
+    if chosen in {"openvino", "winograd"} and ir is not None:  # one photo is answered soonest by all cores together: no ``auto``
         return _on_cpu(spec, ir, chosen, batch_size)
     if chosen == "keras" or name == "auto":
         with keras_file() as file:
@@ -274,7 +267,7 @@ def _on_torch(spec: ExtractSpec, weights: Weights, batch_size: int | None) -> En
 
 
 def _on_cpu(spec: ExtractSpec, model: IrModel, name: str, batch_size: int | None, images: int = 0) -> Engine:
-    """Put an IR model on OpenVINO, or on ncnn where that is asked for, or ``auto`` and the faster here."""
+    """Put an IR model on OpenVINO, or on the engine winograd where that is asked for, or ``auto`` and the faster here."""
     from ffe.engines.fastest import USUAL, choice, opened
 
     chosen = USUAL

@@ -13,10 +13,11 @@ import numpy as np
 from ffe.base.file_stat import read_note, write_note
 from ffe.base.openvino_ir import IrModel
 from ffe.base.system import cache_root, cores, library_version
-from ffe.engines.ncnn import NcnnEngine, read_graph
-from ffe.engines.ncnn_convert import CONVERTER, gains
 from ffe.engines.openvino import BATCH_SIZE, OpenVinoEngine
 from ffe.engines.throughput import run_for, this_machine
+from ffe.engines.winograd import BATCH_SIZE as WINOGRAD_BATCH_SIZE
+from ffe.engines.winograd import WinogradEngine, read_graph
+from ffe.engines.winograd_convert import VERSION, gains
 from ffe.errors import EngineError
 
 log = logging.getLogger("ffe")
@@ -31,7 +32,7 @@ _BETTER_ENGINE = 1.05
 
 
 class Choice(NamedTuple):
-    """An engine, ``openvino`` or ``ncnn``, and the images in one of its calls."""
+    """An engine, ``openvino`` or ``winograd``, and the images in one of its calls."""
 
     engine: str
     batch_size: int
@@ -40,9 +41,9 @@ class Choice(NamedTuple):
 USUAL = Choice("openvino", BATCH_SIZE)
 
 
-def opened(chosen: Choice, model: IrModel, batch_size: int | None = None) -> OpenVinoEngine | NcnnEngine:
+def opened(chosen: Choice, model: IrModel, batch_size: int | None = None) -> OpenVinoEngine | WinogradEngine:
     """Put a float32 IR model on an engine; ``batch_size`` is what the user named."""
-    return (NcnnEngine if chosen.engine == "ncnn" else OpenVinoEngine)(model, batch_size or chosen.batch_size)
+    return (WinogradEngine if chosen.engine == "winograd" else OpenVinoEngine)(model, batch_size or chosen.batch_size)
 
 
 def choice(key: str, model: IrModel, images: int = 0, engine: str = "auto") -> Choice:
@@ -52,8 +53,8 @@ def choice(key: str, model: IrModel, images: int = 0, engine: str = "auto") -> C
     says itself what it is to run on, so that all give the same features: those of OpenVINO have the same bits in all
     batches, those of another engine have not.
     """
-    if engine == "ncnn":
-        return Choice("ncnn", BATCH_SIZE)
+    if engine == "winograd":
+        return Choice("winograd", WINOGRAD_BATCH_SIZE)
     if engine == "auto" and RUNS_ON in model.record:
         return Choice(*model.record[RUNS_ON])
     rates = remembered(key)
@@ -68,9 +69,10 @@ def _measured(model: IrModel, images: int) -> dict[Choice, float]:
     """Return images a second, were all cores at work on nothing else; of one way alone where ``images`` are soon done.
 
     It is the time of the processor that counts, for it is told apart from that of other programs. Larger batches are tried
-    where calls are short, and the largest where the trend goes there; ncnn where products are largely of 3x3 convolutions.
+    where calls are short, and the largest where the trend goes there; the engine winograd where products are largely of 3x3
+    convolutions.
     """
-    engines: dict[Choice, OpenVinoEngine | NcnnEngine] = {}
+    engines: dict[Choice, OpenVinoEngine | WinogradEngine] = {}
     rates: dict[Choice, float] = {}
 
     def measure(ways: Iterable[Choice]) -> float:
@@ -91,9 +93,9 @@ def _measured(model: IrModel, images: int) -> dict[Choice, float]:
         if size * cores() > _LONG_CALL * rate or (size == 16 and rates[Choice("openvino", 4)] > rate):
             break
         rate = measure([Choice("openvino", size)])
-    with contextlib.suppress(EngineError):  # an operation that is not written for ncnn
-        if library_version("ncnn") is not None and gains(read_graph(model)):
-            measure([Choice("ncnn", BATCH_SIZE)])
+    with contextlib.suppress(EngineError):  # an operation that is not written for it
+        if gains(read_graph(model)):
+            measure([Choice("winograd", WINOGRAD_BATCH_SIZE)])
     for _ in range(_ROUNDS - 1):
         measure(engines)
     return rates
@@ -127,4 +129,5 @@ def _note(key: str) -> Path:
 
 
 def _here() -> str:
-    return this_machine(f"ncnn {CONVERTER} by {BATCH_SIZE}", *(library_version(name) or "" for name in ("openvino", "ncnn")))
+    versions = (library_version(name) or "" for name in ("openvino", "numpy", "numba"))
+    return this_machine(f"winograd {VERSION} by {WINOGRAD_BATCH_SIZE}", *versions)

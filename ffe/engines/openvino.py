@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ffe.base.feature_layout import FeatureLayout
-from ffe.base.openvino_ir import OTHER_ENGINES, IrModel, check_graph, import_openvino
+from ffe.base.openvino_ir import OTHER_ENGINES, IrModel, check_graph, import_openvino, layout_of
 from ffe.base.system import cores
-from ffe.base.text import counted
 from ffe.engines.base import Engine, padded
 from ffe.errors import EngineError, one_line
 
@@ -48,11 +46,7 @@ class OpenVinoEngine(Engine):
             check_graph(model)
             self._model = self._ov.Core().read_model(model.xml.decode(), self._ov.Tensor(self._weights, shared_memory=True))
             shape = [n.get_length() for n in list(self._model.output(0).partial_shape)[1:]]
-            self.layout = FeatureLayout.of_shape(shape)
-            if len(shape) == 1 and "layout" in model.record:  # parts side by side
-                self.layout = FeatureLayout.from_json(model.record["layout"])
-                if self.layout.dims != shape[0]:
-                    raise ValueError(f"it gives {counted(shape[0], 'value')}, and its record says {self.layout.dims}")
+            self.layout = layout_of(model, shape)
             _, height, width, _ = self._model.input(0).partial_shape
             self.size = (height.get_length(), width.get_length())
         except (ValueError, RuntimeError) as error:

@@ -154,9 +154,9 @@ def extract(
         crop: share of the sides that is cut out at the centre, in [0.01, 1]; 1 = no such cut.
         interpolation: the filter: ``bilinear``, ``bicubic``, ``lanczos`` or ``nearest``, Pillow's.
         channels: what the backbone is given: ``rgb``, ``bgr``, or one channel, ``gray``.
-        engine: ``auto``, ``keras``, ``openvino``, ``ncnn``, or ``torch`` for backbones of timm and
+        engine: ``auto``, ``keras``, ``openvino``, ``winograd``, or ``torch`` for backbones of timm and
             Hugging Face; auto takes Keras or PyTorch where there is a GPU, and elsewhere OpenVINO,
-            or ncnn for networks of 3x3 convolutions where that is faster: it is measured once.
+            or winograd for networks of 3x3 convolutions where that is faster: it is measured once.
         precision: ``float32`` (the default); ``int8`` for a CPU, quantised on a sample of these
             images; ``mixed_float16`` or ``mixed_bfloat16`` for a GPU.
         like: for int8, a feature file whose quantised model is taken instead of

@@ -76,7 +76,6 @@ def test_bench_measures_every_way(
         ("ffe extract, int8, calibration included", "whole process"),
         ("ffe extract, int8, calibration cached, fast decode", "whole process"),
         (f"openvino, float32, batches of {chosen}", "backbone alone"),
-        ("ncnn, float32", "backbone alone"),
         ("openvino, int8", "backbone alone"),
         ("keras, batches of 32", "backbone alone"),
         ("decode exact", "decode alone"),
@@ -120,8 +119,8 @@ def test_doctor_before_the_first_extraction(doctor_cache: Path) -> None:
         "machine",
         "cores",
         "engine openvino  works",
-        "engine ncnn      works: version 1",
         "engine keras     works: on tensorflow",
+        "engine winograd  works: on ",
         "none",
         str(doctor_cache),
     ):
@@ -137,7 +136,7 @@ def test_doctor_says_what_to_expect(doctor_cache: Path, pictures: Path, tmp_path
     result = CliRunner().invoke(cli, ["doctor", "--json"])
     assert result.exit_code == 0, result.output
     value = json.loads(result.stdout)
-    assert [engine["name"] for engine in value["engines"]] == ["openvino", "ncnn", "keras", "torch"]
+    assert [engine["name"] for engine in value["engines"]] == ["openvino", "winograd", "keras", "torch"]
     assert all(engine["works"] for engine in value["engines"] if engine["installed"])
     assert value["cached_models"] == 3
     expected = {row["precision"]: row for row in value["expected"]}

@@ -51,7 +51,7 @@ def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "precision", "installed", "sentence"),
     [
-        ("abacus", "float32", True, "There is no engine 'abacus'; choose one of auto, keras, ncnn, openvino, torch."),
+        ("abacus", "float32", True, "There is no engine 'abacus'; choose one of auto, keras, openvino, torch, winograd."),
         (
             "openvino",
             "float32",

@@ -48,5 +48,5 @@ def test_fake_backbone_gets_the_fake_engine() -> None:
 
 
 def test_unknown_engine() -> None:
-    with pytest.raises(EngineError, match=r"There is no engine 'abacus'; choose one of auto, keras, ncnn, openvino, torch\."):
+    with pytest.raises(EngineError, match=r"There is no engine 'abacus'; choose one of auto, keras, openvino, torch, winograd\."):
         open_engine(spec_of((32, 32)), random_weights(), name="abacus")

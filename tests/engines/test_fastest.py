@@ -46,10 +46,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("rates", "chosen"),
     [
-        ({"openvino_2": 100, "openvino_4": 98, "openvino_8": 98, "openvino_16": 97, "ncnn_8": 102}, USUAL),
-        ({"openvino_2": 104, "openvino_4": 101, "openvino_8": 100, "ncnn_8": 80}, Choice("openvino", 2)),
-        ({"openvino_2": 104, "openvino_4": 101, "openvino_8": 100, "ncnn_8": 110}, Choice("ncnn", 8)),
-        ({"openvino_2": 80, "openvino_4": 90, "openvino_8": 100, "openvino_16": 104, "ncnn_8": 100}, Choice("openvino", 16)),
+        ({"openvino_2": 100, "openvino_4": 98, "openvino_8": 98, "openvino_16": 97, "winograd_12": 102}, USUAL),
+        ({"openvino_2": 104, "openvino_4": 101, "openvino_8": 100, "winograd_12": 80}, Choice("openvino", 2)),
+        ({"openvino_2": 104, "openvino_4": 101, "openvino_8": 100, "winograd_12": 110}, Choice("winograd", 12)),
+        ({"openvino_2": 80, "openvino_4": 90, "openvino_8": 100, "openvino_16": 104, "winograd_12": 100}, Choice("openvino", 16)),
     ],
 )
 def test_auto_measures_once_and_remembers(
@@ -66,7 +66,7 @@ def test_auto_measures_once_and_remembers(
     assert choice(KEY, model(), 10_000) == choice(KEY, model()) == chosen
     assert len(machine.asked) == 3 * len(rates)
     assert remembered(KEY) == machine.rates
-    assert choice(KEY, model(), engine="ncnn") == Choice("ncnn", 8)
+    assert choice(KEY, model(), engine="winograd") == Choice("winograd", 12)
     assert choice(KEY, model(), engine="openvino") == (chosen if chosen.engine == "openvino" else Choice("openvino", 2))
     engine = opened(chosen, model(), 3)
     assert (engine.name, engine.batch_size) == (chosen.engine, 3)  # what the user names is taken
@@ -75,26 +75,26 @@ def test_auto_measures_once_and_remembers(
 def test_the_best_of_three_rounds_counts(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another program may slow down one round of one way: a slow backbone is measured as often as a quick one."""
     monkeypatch.setattr(fastest, "cores", lambda: 2)
-    machine = Machine(openvino_2=12, openvino_4=12, ncnn_8=17)
+    machine = Machine(openvino_2=12, openvino_4=12, winograd_12=17)
 
     def disturbed(engine: Engine, pixels: np.ndarray, seconds: float) -> tuple[int, float, float]:
         count, took, busy = machine.run_for(engine, pixels, seconds)
         return count, took, busy * (1.5 if len(machine.asked) < 5 else 1.0)
 
     monkeypatch.setattr(fastest, "run_for", disturbed)
-    assert choice(KEY, model(), 10**6) == Choice("ncnn", 8)
+    assert choice(KEY, model(), 10**6) == Choice("winograd", 12)
     assert machine.asked == list(machine.rates) * 3
     assert remembered(KEY) == pytest.approx(machine.rates, abs=0.01)
 
 
 def test_what_was_measured_of_networks_written_otherwise_is_measured_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(openvino_2=12, openvino_4=12, ncnn_8=17)
+    machine = Machine(openvino_2=12, openvino_4=12, winograd_12=17)
     monkeypatch.setattr(fastest, "cores", lambda: 2)
     monkeypatch.setattr(fastest, "run_for", machine.run_for)
-    assert choice(KEY, model(), 10**6) == Choice("ncnn", 8)
-    monkeypatch.setattr(fastest, "CONVERTER", fastest.CONVERTER + 1)
+    assert choice(KEY, model(), 10**6) == Choice("winograd", 12)
+    monkeypatch.setattr(fastest, "VERSION", fastest.VERSION + 1)
     assert remembered(KEY) == {}
-    machine.rates[Choice("ncnn", 8)] = 10
+    machine.rates[Choice("winograd", 12)] = 10
     assert choice(KEY, model(), 10**6) == choice(KEY, model()) == Choice("openvino", 2)
 
 
@@ -108,14 +108,14 @@ def test_what_is_soon_done_is_looked_at_once_and_not_measured(cache: Path, monke
 
 def test_long_calls_are_not_tried(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fastest, "cores", lambda: 2)
-    machine = Machine(openvino_2=10, openvino_4=9.5, ncnn_8=10)
+    machine = Machine(openvino_2=10, openvino_4=9.5, winograd_12=10)
     monkeypatch.setattr(fastest, "run_for", machine.run_for)
     assert choice(KEY, model(), 300) == Choice("openvino", 2)
 
 
 def test_a_model_that_is_sent_says_what_it_runs_on(cache: Path) -> None:
-    sent = replace(model(), record={fastest.RUNS_ON: ("ncnn", 4)})
-    assert choice(KEY, sent, 10**6) == Choice("ncnn", 4)
+    sent = replace(model(), record={fastest.RUNS_ON: ("winograd", 4)})
+    assert choice(KEY, sent, 10**6) == Choice("winograd", 4)
     assert choice(KEY, sent, engine="openvino") == winner({}) == USUAL
 
 

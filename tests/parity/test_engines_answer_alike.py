@@ -20,7 +20,7 @@ from ffe.images.loader import ImageStream
 pytestmark = pytest.mark.slow
 
 FITTED, ASKED = 800, 1000
-APART = {"openvino": 1e-4, "ncnn": 5e-4}  # of the largest feature
+APART = {"openvino": 1e-4, "winograd": 5e-4}  # of the largest feature
 
 
 @pytest.mark.parametrize(("backbone", "size"), [("mobilenet", 224), ("vgg19", 150)])

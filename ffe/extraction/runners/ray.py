@@ -274,7 +274,7 @@ class RayRunner:
         self._opened: Callable[[FeatureLayout], None] | None = None  # to be told the layout
         self._started = 0.0
         self._own = versions()
-        gpus = job.spec.precision != "int8" and job.options.engine not in {"openvino", "ncnn"}
+        gpus = job.spec.precision != "int8" and job.options.engine not in {"openvino", "winograd"}
         self._pool = pool or RayPool(job.options.address, job.options.actors, gpus=gpus)
         self._schedule = Schedule(self._pool, self._chunk, self._ready)
 

@@ -32,7 +32,7 @@ from ffe.images.loader import ImageStream
 from ffe.specs import ExtractSpec, ViewsSpec
 from ffe.store.journal import names_of
 
-_LIBRARIES = ("numpy", "opencv-python-headless", "simplejpeg", "openvino", "ncnn")  # that make pixels and features
+_LIBRARIES = ("numpy", "opencv-python-headless", "simplejpeg", "openvino", "numba")  # that make pixels and features
 
 
 @dataclass(frozen=True)
