@@ -205,8 +205,11 @@ def _read_names_as_utf8() -> None:
 
 def main() -> None:
     """Run ``ffe`` in a process of its own."""
+    import atexit
+    import gc
     import warnings
 
+    atexit.register(gc.freeze)  # else Python looks through all objects once more as it ends: 0.2 s, 0.6 s after TensorFlow
     _read_names_as_utf8()
     stop_as_by_ctrl_c()
     hold_standard_streams()

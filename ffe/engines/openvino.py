@@ -45,8 +45,8 @@ class OpenVinoEngine(Engine):
         try:
             check_graph(model)
             self._model = self._ov.Core().read_model(model.xml.decode(), self._ov.Tensor(self._weights, shared_memory=True))
-            shape = [n.get_length() for n in list(self._model.output(0).partial_shape)[1:]]
-            self.layout = layout_of(model, shape)
+            self._shape = [n.get_length() for n in list(self._model.output(0).partial_shape)[1:]]
+            self.layout = layout_of(model, self._shape)
             _, height, width, _ = self._model.input(0).partial_shape
             self.size = (height.get_length(), width.get_length())
         except (ValueError, RuntimeError) as error:
@@ -98,9 +98,11 @@ class OpenVinoEngine(Engine):
             if not self._free:
                 self._end(self._running[0])
             pixels = np.require(padded(images, self.batch_size), requirements=("C", "W"))
-            batch = _Batch(self._free.pop(), pixels, self._weights, len(images))
+            rows = np.empty((self.batch_size, *self._shape), np.float32)
+            batch = _Batch(self._free.pop(), pixels, self._weights, rows, len(images))
             self._running.append(batch)
             batch.request.set_input_tensor(self._ov.Tensor(batch.images, shared_memory=True))
+            batch.request.set_output_tensor(self._ov.Tensor(batch.rows, shared_memory=True))
             batch.request.start_async()
         return lambda: self._result(batch)
 
@@ -136,8 +138,7 @@ class OpenVinoEngine(Engine):
             return
         try:
             batch.request.wait()
-            features = batch.request.get_output_tensor().data[: batch.count]
-            batch.features = np.array(features, np.float32).reshape(batch.count, -1)
+            batch.features = batch.rows[: batch.count].reshape(batch.count, -1)
             self.seconds += batch.request.latency / 1000 / self.in_flight
         except Exception as error:  # it belongs to whoever asks for this batch's result
             batch.error = error
@@ -169,6 +170,7 @@ class _Batch:
     request: openvino.InferRequest
     images: np.ndarray
     weights: np.ndarray
+    rows: np.ndarray  # that it writes
     count: int
     features: np.ndarray | None = None
     error: Exception | None = None

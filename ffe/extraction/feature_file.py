@@ -27,7 +27,6 @@ from ffe.extraction.missing_images import lost_images, refuse_losses, refuse_mas
 from ffe.extraction.request import Job, refuse_other_spec
 from ffe.extraction.views import counts_of
 from ffe.images.file_names import places_of
-from ffe.images.image_handle import ANY_ORDER, ImageHandle
 from ffe.specs import Compression, ExtractSpec
 from ffe.store.compression import compression_choice
 from ffe.store.disk_space import explain_full_disk, model_bytes
@@ -148,10 +147,7 @@ def compression_of(job: Job, existing: FeatureStore | None) -> Compression:
 
 def in_place(job: Job, existing: FeatureStore | None) -> bool:
     """Return whether features are written where the finished file will have them, if nothing comes in between."""
-    if existing is not None or compression_of(job, existing) != "none":
-        return False
-    files = (record.file for record in job.records)
-    return all(file.reading_order() == ANY_ORDER for file in files if isinstance(file, ImageHandle))
+    return existing is None and compression_of(job, existing) == "none" and job.any_order
 
 
 def _same_table(

@@ -181,7 +181,7 @@ def known(job: Job, existing: FeatureStore | None) -> Known:
 def _in_reading_order(job: Job, read: Iterable[int], missing: Iterable[int]) -> tuple[Sequence[int], Sequence[int]]:
     """Return positions, and what lacks of each, so that neighbours in an archive are neighbours here."""
     columns = [Numbers("I", read), Numbers("I", missing)]
-    if not any(isinstance(job.records[i].file, ImageHandle) for i in columns[0]):
+    if job.any_order:
         return columns[0], columns[1]
     archives, places = Repeated[str](), Numbers("Q")
     for i in columns[0]:

@@ -8,6 +8,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from ffe.extraction.batch_size import check_batch
 from ffe.extraction.runners.runner_names import RunnerName, check_runner
 from ffe.extraction.shards import choose_shards, parse_shards, shard_of
 from ffe.extraction.views import check_trains, requested_views
+from ffe.images.image_handle import ANY_ORDER, reading_order
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.records import Records
 from ffe.images.sources import Scan, root_of, scan
@@ -142,6 +144,11 @@ class Job:
     def output(self) -> Path:
         """The feature file."""
         return Path(self.options.output)
+
+    @cached_property
+    def any_order(self) -> bool:
+        """Whether the images are read as fast in any order as in another."""
+        return all(reading_order(record.file) == ANY_ORDER for record in self.records)
 
     def of_shard(self, number: int) -> Job:
         """Return what one of the shards takes, as a job of its own."""

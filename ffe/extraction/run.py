@@ -220,11 +220,17 @@ def extract(
                 opened_runner().prefetch(everything.read)  # while libraries are loaded, and the backbone is quantised
             quantized = quantized_for(job.spec, job.weights, job.found.records.sorted(path_digest), job.options.limits)
         plans = stack.enter_context(open_plans(job, quantized, everything))
-        _announce(estimate_plans(job, plans), announce)
+        estimate = estimate_plans(job, plans)
+        _announce(estimate, announce)
+
+        def opened(layout: FeatureLayout) -> None:
+            if estimate.file_bytes is None:  # how features lie in a row was not known
+                _announce(estimate_plans(job, plans, layout), announce)
+
         outcomes, done = list[Outcome](), list[Computed]()
         for at, plan in enumerate(plans):
             told = _told_of_all(job, plans, at, sum(len(one.unread) for one in outcomes), done, progress)
-            done.append(_compute(plan, opened_runner, lambda layout: _tell(job, plans, layout, announce), told))
+            done.append(_compute(plan, opened_runner, opened, told))
             outcomes.append(settle(plan, done[-1].rows, done[-1].skipped))
         return _finish(job, outcomes, done, started)
 
@@ -273,12 +279,6 @@ def _told_of_all(
         progress(replace(here, done=done + one.done, total=len(job.records), remaining=remaining))
 
     return tell
-
-
-def _tell(job: Job, plans: Sequence[Plan], layout: FeatureLayout, announce: Callable[[Estimate], None]) -> None:
-    """Announce what a run takes once more, where it needed to know how features lie in a row."""
-    if estimate_plans(job, plans).file_bytes is None:
-        _announce(estimate_plans(job, plans, layout), announce)
 
 
 @contextlib.contextmanager

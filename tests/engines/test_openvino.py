@@ -151,17 +151,27 @@ def test_more_calls_than_streams_and_results_in_any_order() -> None:
     assert engine.seconds > 0
 
 
+class Failing:
+    """A request that has ended, for want of memory."""
+
+    def __init__(self, request: Any) -> None:
+        request.wait()
+
+    def wait(self) -> None:
+        raise MemoryError("no room")
+
+
 def test_every_call_has_its_own_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two batches on their way run out of memory: each says so, once and again, and the engine goes on."""
     engine = OpenVinoEngine(float_ir(), 2)
     images = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3), np.uint8)
     expected = engine.extract(images)
     calls = [engine.start(images) for _ in range(2)]
-    with monkeypatch.context() as patch:
-        patch.setattr("ffe.engines.openvino.np.array", lambda *rest: (_ for _ in ()).throw(MemoryError("no room")))
-        engine.batch_size = 1  # the smaller one waits for both
-        engine._end(engine._running[0])
-        engine._end(engine._running[0])
+    for batch in engine._running:
+        monkeypatch.setattr(batch, "request", Failing(batch.request))
+    engine.batch_size = 1  # the smaller one waits for both
+    engine._end(engine._running[0])
+    engine._end(engine._running[0])
     for call in (*calls, *calls):
         with pytest.raises(MemoryError, match="no room"):
             call()

@@ -86,9 +86,8 @@ def collect(
 def _note(item: ImageFeatures, plan: Plan, rows: FoundRows, skipped: dict[int, Skipped], phash: Callable[[str], int]) -> None:
     """Give a file a row, or a reason why it has none, by its position among the records; that of a view is its image's."""
     i = plan.known.read[item.index]
-    record = plan.job.records[i]
     if item.error is not None:
-        skipped[i] = lasting(Skipped(record.path, item.error.reason, str(item.error), item.stat))
+        skipped[i] = lasting(Skipped(plan.job.records.paths[i], item.error.reason, str(item.error), item.stat))
     else:
         found = phash(item.sha256)  # of the image that was computed, also where this file is a copy of it
         rows.put(i, item.sha256, found, item.stat)
