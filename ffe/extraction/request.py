@@ -34,7 +34,7 @@ from ffe.extraction.batch_size import check_batch
 from ffe.extraction.runners.runner_names import RunnerName, check_runner
 from ffe.extraction.shards import choose_shards, parse_shards, shard_of
 from ffe.extraction.views import check_trains, requested_views
-from ffe.images.image_handle import ANY_ORDER, reading_order
+from ffe.images.image_handle import ANY_ORDER, ImageHandle
 from ffe.images.limits import MAX_BYTES, MAX_PIXELS, Limits, Truncated
 from ffe.images.records import Records
 from ffe.images.sources import Scan, root_of, scan
@@ -148,7 +148,8 @@ class Job:
     @cached_property
     def any_order(self) -> bool:
         """Whether the images are read as fast in any order as in another."""
-        return all(reading_order(record.file) == ANY_ORDER for record in self.records)
+        files = (record.file for record in self.records)
+        return all(file.reading_order() == ANY_ORDER for file in files if isinstance(file, ImageHandle))
 
     def of_shard(self, number: int) -> Job:
         """Return what one of the shards takes, as a job of its own."""

@@ -11,9 +11,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from queue import SimpleQueue
 from typing import Self
 
 import numpy as np
@@ -134,12 +135,12 @@ class ImageStream:
         self._limits = limits
         self._views = views
         self._augment = augment
-        self._turns = threading.Semaphore(self.workers)
         self._lock = threading.Lock()
         self._most = _MOST_WORKERS_A_CORE * cores() if workers is None else self.workers
-        self._pool = ThreadPoolExecutor(self._most, thread_name_prefix="ffe-decode", initializer=_yield_cores)
         self._running: deque[Future[list[DecodedImage]]] = deque()
-        self._waiting: deque[tuple[int, ImageFile | Fetched | bytes, Future[list[DecodedImage]]]] = deque()  # to decode
+        self._waiting: SimpleQueue[tuple[int, ImageFile | Fetched | bytes, Future[list[DecodedImage]]] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []  # that decode what waits
+        self._closed = False
         self._ahead: ReadAhead | None = None  # None until something comes over a network
         self._process = os.getpid()
         self._checked_at = time.monotonic()
@@ -161,9 +162,12 @@ class ImageStream:
         if isinstance(file, SourceError):
             outcome.set_exception(file)
             return
-        self._waiting.append((index, file, outcome))
-        with contextlib.suppress(RuntimeError):  # the stream was closed
-            self._pool.submit(self._work)
+        self._waiting.put((index, file, outcome))
+        if len(self._threads) < self.workers:
+            with self._lock:  # threads that read ask for more, too
+                while len(self._threads) < self.workers and not self._closed:
+                    self._threads.append(threading.Thread(target=self._work, name="ffe-decode", daemon=True))
+                    self._threads[-1].start()
 
     def __iter__(self) -> Iterator[DecodedImage]:
         """Yield what became of each file, in order: one item, or one for each view, without pixels where they are known."""
@@ -178,9 +182,10 @@ class ImageStream:
             yield from items
 
     def _work(self) -> None:
-        """Do the job that has waited longest; taken inside the turn, so that the first files are done first."""
-        with self._turns:
-            index, file, outcome = self._waiting.popleft()
+        """Decode what has waited longest, until the stream is closed."""
+        _yield_cores()
+        while (job := self._waiting.get()) is not None and not self._closed:
+            index, file, outcome = job
             try:
                 with one_large_file_at_once(b"" if isinstance(file, Fetched) else file):
                     outcome.set_result(self._decoded(index, file))
@@ -248,9 +253,7 @@ class ImageStream:
             if self._ahead is not None:
                 self._ahead.more()
             else:
-                for _ in range(min(self.workers, self._most - self.workers)):
-                    self._turns.release()
-                    self.workers += 1
+                self.workers = min(2 * self.workers, self._most)
         self._checked_at, self._seen = now, seen
 
     def note_texts(self, name: Callable[[int], str]) -> list[str]:
@@ -263,4 +266,9 @@ class ImageStream:
     def __exit__(self, *_: object) -> None:
         if self._ahead is not None:
             self._ahead.close()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            self._closed = True
+        for _thread in self._threads:  # one for each
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join()
