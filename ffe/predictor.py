@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
+from ffe.base.blas import one_blas_thread
 from ffe.bundle.io import Bundle
 from ffe.engines.base import Engine
 from ffe.engines.factory import open_engine, open_saved_engine
@@ -151,7 +151,6 @@ class Predictor:
         self.head = self.bundle.head()
         self._engine: Engine | None = None
         self._pipeline: Pipeline | None = None
-        self._blas: ThreadpoolController | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"bundle": str(self.bundle.absolute.resolve()), "sha256": self.bundle.sha256, "options": self._options}
@@ -244,9 +243,7 @@ class Predictor:
 
     def _ask_head(self, features: np.ndarray) -> np.ndarray:
         """Ask the head on one core: threads that wait for small products take cores from the backbone."""
-        if self._blas is None:
-            self._blas = ThreadpoolController()
-        with self._blas.limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             return self.probabilities(features)
 
     def _compute(self, files: Iterable[ImageFile | bytes], views: ViewsSpec | None = None) -> Iterator[list[ImageFeatures]]:

@@ -1,4 +1,4 @@
-"""A small network in OpenVINO's representation, of all operations that the engine winograd knows."""
+"""A small network in OpenVINO's representation, of most operations that the engine winograd knows."""
 
 from __future__ import annotations
 

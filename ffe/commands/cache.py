@@ -22,7 +22,7 @@ _DIGESTED = r"[0-9a-f]{32,}(-\w+)*"
 # what lies in the cache folder: kind -> (what it is, folder, where in it, names of files)
 _IN_ROOT = {
     "models": ("converted and quantised backbones", "models", "*", rf"{_DIGESTED}\.zip(\.tmp-\d+)?"),
-    "compiled": ("compiled code of dense heads", "numba", "*/*", r".+\.nb[ic](\.tmp\..+)?"),
+    "compiled": ("compiled code of engines and heads", "numba", "*/*", r".+\.nb[ic](\.tmp\..+)?"),
     "runs": ("rates and sizes that earlier runs showed", "runs", "*", rf"{_DIGESTED}\.json(\.tmp-\d+)?"),
     "facts": ("what timm and transformers say of their models", "facts", "*", rf"{_DIGESTED}\.json(\.tmp-\d+)?"),
     "engines": ("which engine runs a backbone faster here", "engines", "*", rf"{_DIGESTED}(-\d+)?\.json(\.tmp-\d+)?"),

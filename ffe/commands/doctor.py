@@ -152,8 +152,10 @@ def _check_winograd() -> str:
     """Compile the loops, and compute a convolution that passes on what it reads; return what makes its products."""
     from threadpoolctl import threadpool_info
 
+    from ffe.base.openvino_ir import import_openvino
     from ffe.engines.winograd_convolution import Convolution
 
+    import_openvino()  # which reads its networks
     kernel = np.zeros((3, 3, 16, 16), np.float32)
     kernel[1, 1] = np.eye(16)
     convolution = Convolution(kernel, (1, 1), (1, 1), (1, 1, 1, 1), by_tiles=True)

@@ -50,8 +50,8 @@ def choice(key: str, model: IrModel, images: int = 0, engine: str = "auto") -> C
     """Return what computes most images a second here, for a float32 IR model that ``key`` names.
 
     It is measured where so many ``images`` take longer than measuring does, once. A model that is sent to other machines
-    says itself what it is to run on, so that all give the same features: those of OpenVINO have the same bits in all
-    batches, those of another engine have not.
+    says itself what it is to run on, so that all give the same features: those of one engine have the same bits in all
+    batches, those of two have not.
     """
     if engine == "winograd":
         return Choice("winograd", WINOGRAD_BATCH_SIZE)

@@ -19,8 +19,11 @@ if TYPE_CHECKING:  # it loads numba
 
 VERSION = 1  # goes up when networks come to be computed otherwise, so that ``auto`` measures them again
 _TO_CHANNELS_FIRST, _TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
+TOGETHER = 6  # images that share the weights; why six, says ``ffe.engines.winograd_convolution``
+_CHANNELS_FIRST = {"Convolution", "MaxPool", "AvgPool", "Pad"}  # operations that read nothing else
 _LEAST_SHARE = 0.4
-_LEAST_CHANNELS = 16  # that a convolution must read for fewer products to pay
+_MOST_BYTES = 128 << 20  # of the largest grids that a core computes: of larger ones little is gained, and each core has several
+_LEAST_CHANNELS = 16  # that a convolution must read, and make, for fewer products to pay
 
 
 @dataclass
@@ -52,7 +55,8 @@ def winograd_share(model: Any) -> float:
 
 def gains(model: Any) -> bool:
     """Return whether fewer products may be faster for an ``openvino.Model`` of static shape."""
-    return winograd_share(model) >= _LEAST_SHARE
+    largest = max(int(np.prod(node.output(0).get_shape())) for node in model.get_ops())
+    return winograd_share(model) >= _LEAST_SHARE and 4 * TOGETHER * largest <= _MOST_BYTES
 
 
 def convert(model: Any) -> dict[str, Step]:
@@ -75,13 +79,17 @@ class _Writer:
         self._steps: dict[str, Step] = {}
         self._convolutions: dict[str, Convolution] = {}  # those of the steps that are one
         self._same: dict[str, str] = {}  # operation of the network -> step that computes it
+        self._last: set[str] = set()  # the operations whose channels are last in the network
 
     def add(self, node: Any) -> None:
         kind = node.get_type_name()
         write = getattr(self, f"_{kind.lower()}", None)
-        if write is None:
-            raise _refusal(kind)
-        write(node)
+        try:
+            if write is None or (kind in _CHANNELS_FIRST and self._has_channels_last(node)):
+                raise _refusal(kind)
+            write(node)
+        except (LookupError, AttributeError, TypeError, ValueError) as error:  # what no backbone was seen to have
+            raise _refusal(kind) from error
 
     def finished(self) -> dict[str, Step]:
         """Return the steps."""
@@ -95,19 +103,24 @@ class _Writer:
     def _step(self, node: Any, inputs: list[str], compute: Callable[..., None]) -> str:
         name = str(len(self._steps))
         self._same[node.get_friendly_name()] = name
-        shape = list(node.output(0).get_shape())
-        last = not inputs or (shape[3] == 3 and self._of_image(inputs[0]))  # the image has its channels last already
-        self._steps[name] = Step(inputs, tuple(shape[1:] if last else [*shape[2:], shape[1]]), compute)
+        if not inputs or self._has_channels_last(node):
+            self._last.add(node.get_friendly_name())
+        shape = list(node.output(0).get_shape())[1:]
+        if node.get_friendly_name() not in self._last:
+            shape = [*shape[1:], shape[0]]
+        self._steps[name] = Step(inputs, tuple(shape), compute)
         return name
 
-    def _of_image(self, name: str) -> bool:
-        """Return whether a step makes an image, scaled at the most."""
-        step = self._steps[name]
-        return name not in self._convolutions and (not step.inputs or (step.shape[2] == 3 and self._of_image(step.inputs[0])))
+    def _has_channels_last(self, node: Any) -> bool:
+        """Return whether an operation reads what has its channels last in the network, too: an image, or what is at the end."""
+        sources = (node.input_value(i).get_node().get_friendly_name() for i in range(node.get_input_size()))
+        return any(source in self._last for source in sources)
 
-    def _is(self, node: Any, index: int = 0) -> None:
-        """Note that an operation passes on what comes in."""
-        self._same[node.get_friendly_name()] = self._input(node, index)
+    def _is(self, node: Any, *, last: bool | None = None) -> None:
+        """Note that an operation passes on what comes in, but for where the channels are."""
+        self._same[node.get_friendly_name()] = self._input(node)
+        if self._has_channels_last(node) if last is None else last:
+            self._last.add(node.get_friendly_name())
 
     def _private(self, node: Any, index: int = 0) -> Convolution | None:
         """Return the convolution that computes an input of an operation, if nobody else reads it."""
@@ -119,26 +132,30 @@ class _Writer:
         self._step(node, [], lambda result: None)
 
     def _convert(self, node: Any) -> None:
+        if self._steps[self._input(node)].inputs:  # not of the pixels
+            raise _refusal("Convert")
         self._is(node)
 
-    _result = _convert
+    def _result(self, node: Any) -> None:
+        if len(node.input(0).get_shape()) == 4 and not self._has_channels_last(node):
+            raise _refusal("Result of grids whose channels are first")
+        self._is(node)
 
     def _transpose(self, node: Any) -> None:
-        order = list(_constant(node.input_value(1)))
-        of_image = self._of_image(self._input(node)) and order == _TO_CHANNELS_FIRST
-        if not of_image and not (order == _TO_CHANNELS_LAST and _is_last(node)):
+        order, last = list(_constant(node.input_value(1))), self._has_channels_last(node)
+        if order != (_TO_CHANNELS_FIRST if last else _TO_CHANNELS_LAST) or not (last or _is_last(node)):
             raise _refusal("Transpose")
-        self._is(node)
+        self._is(node, last=not last)
 
     def _reshape(self, node: Any) -> None:
         """Take what flattens a grid at the end, and what OpenVINO makes of a transposition of one place there."""
         batch, *shape = node.input(0).get_shape()
         made = list(node.output(0).get_shape())
-        flattened = node.input_value(0).get_node().get_type_name() == "Transpose" and len(made) == 2
+        flattened = self._has_channels_last(node) and len(made) == 2
         transposed = shape[1:] == [1, 1] and made[:-1] == [batch, 1, 1]
         if not _is_last(node) or not (flattened or transposed):
             raise _refusal("Reshape")
-        self._is(node)
+        self._is(node, last=True)
 
     def _convolution(self, node: Any) -> None:
         from ffe.engines.winograd_convolution import Convolution
@@ -147,7 +164,7 @@ class _Writer:
         attributes = node.get_attributes()
         steps, apart = tuple(attributes["strides"]), tuple(attributes["dilations"])
         window = [(size - 1) * far + 1 for size, far in zip(kernel.shape[2:], apart, strict=True)]
-        by_tiles = kernel.shape[2:] == (3, 3) and steps == apart == (1, 1) and kernel.shape[1] >= _LEAST_CHANNELS
+        by_tiles = kernel.shape[2:] == (3, 3) and steps == apart == (1, 1) and min(kernel.shape[:2]) >= _LEAST_CHANNELS
         kernel = np.ascontiguousarray(kernel.transpose(2, 3, 1, 0))
         convolution = Convolution(kernel, steps, apart, _padding(node, window), by_tiles)
         self._convolutions[self._step(node, [self._input(node)], convolution)] = convolution
@@ -161,13 +178,14 @@ class _Writer:
             return
         variable = 0 if constants[0] is None else 1
         constant = constants[1 - variable].astype(np.float32)
-        if constant.size > 1 and sorted(constant.shape)[:-1] != [1] * (constant.ndim - 1):
+        channels = -1 if self._has_channels_last(node) else 1
+        if constant.size > 1 and (constant.reshape((1,) * (4 - constant.ndim) + constant.shape)).shape[channels] != constant.size:
             raise _refusal(f"{kind} of more than one number for each channel")
         values = constant.reshape(-1)
         found = self._private(node, variable)
         if kind == "Add" and found is not None:
             found.bias = found.bias + values
-            self._is(node, variable)
+            self._same[node.get_friendly_name()] = self._input(node, variable)
         elif variable:
             self._step(node, [self._input(node, 1)], lambda grids, result: operation(values, grids, out=result))
         else:
@@ -221,7 +239,8 @@ class _Writer:
     def _pad(self, node: Any) -> None:
         before, after = (list(map(int, _constant(node.input_value(i)))) for i in (1, 2))
         value = _constant(node.input_value(3)) if node.get_input_size() > 3 else np.zeros(1)
-        if node.get_attributes()["pad_mode"] != "constant" or before[:2] + after[:2] != [0] * 4 or value is None:
+        plain = node.get_attributes()["pad_mode"] == "constant" and value is not None
+        if not plain or before[:2] + after[:2] != [0] * 4 or min(before + after) < 0:
             raise _refusal("Pad")
         number, (top, left) = np.float32(value.reshape(-1)[0]), before[2:]
 

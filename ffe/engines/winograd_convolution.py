@@ -65,7 +65,7 @@ class Convolution:
         """Compute it; where BLAS is held to one thread, each image gets the bits that it gets beside any others.
 
         OpenBLAS's kernels for AVX2 take six rows at a time, and add otherwise in every second six; what is left over goes to
-        other kernels. So the six images of a tile come one after another (``ffe.engines.winograd.TOGETHER``), and tiles in pairs.
+        other kernels. So the six images of a tile come one after another (``TOGETHER``), and tiles in pairs.
         """
         (self._by_tiles if self.by_tiles else self._by_windows)(grids, result)
 

@@ -181,13 +181,10 @@ def largest(grids, pooled, high, wide, down, right, top, left):  # type: ignore[
     for image in range(images):
         for i in range(pooled.shape[1]):
             for j in range(pooled.shape[2]):
-                made, begun = pooled[image, i, j], False
+                made = pooled[image, i, j]
+                made[:] = -np.inf
                 for y in range(max(0, i * down - top), min(height, i * down - top + high)):
                     for x in range(max(0, j * right - left), min(width, j * right - left + wide)):
                         place = grids[image, y, x]
-                        if begun:
-                            for c in range(len(made)):
-                                made[c] = max(made[c], place[c])
-                        else:
-                            made[:] = place
-                            begun = True
+                        for c in range(len(made)):  # what is no number stays none
+                            made[c] = made[c] if made[c] > place[c] or made[c] != made[c] else place[c]

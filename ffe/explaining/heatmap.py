@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from ffe.base.blas import one_blas_thread
 from ffe.base.feature_layout import FeatureLayout, Part
 from ffe.evaluation.temperature import LEAST
 from ffe.explaining.area import Window, on_grid
@@ -87,7 +87,7 @@ def heat_map(
     def ask(areas: np.ndarray) -> np.ndarray:
         step = max(1, _BLOCK_VALUES // layout.dims)
         blocks = [areas[start : start + step] for start in range(0, len(areas), step)]
-        with threadpool_limits(1, "blas"):  # few rows: on busy cores, threads that wait for each other take 20 times as long
+        with one_blas_thread():  # few rows: on busy cores, threads that wait for each other take 20 times as long
             if layout.grid is not None:
                 replaced = head.proba_of_replaced(features, *_left_out(features, coarse, areas, windows[0] if windows else None))
                 if replaced is not None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
-import threadpoolctl
 
 from ffe.base.arrays import RowSource
+from ffe.base.blas import one_blas_thread
 from ffe.base.feature_layout import FeatureLayout
 from ffe.base.system import cache_root
 from ffe.heads.base import FitData, Head, SearchSize, Settings
@@ -105,7 +105,7 @@ class DenseHead(Head):
 
         networks = [network_of(self.parameters, data.classes)]
         group = BatchedNetworks(Rows(x), data, networks, self.parameters["batch_size"], np.arange(len(x)), np.arange(0))
-        with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
+        with one_blas_thread():
             for _ in range(self.parameters["epochs"]):
                 group.epoch()
         self._layers = group.layers(0)
@@ -123,7 +123,7 @@ class DenseHead(Head):
         none, networks = data.of(np.arange(0)), [network_of(self.parameters, data.classes)]
         group = BatchedNetworks(Rows(first[:1]), none, networks, self.parameters["batch_size"], np.arange(0), np.arange(0))
         sparse = bool(Rows(first).sparse)
-        with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
+        with one_blas_thread():
             for _ in range(self.parameters["epochs"]):
                 group.streamed_epoch((Rows(x, sparse=sparse), labels, weights) for x, labels, weights in windows)
         self._layers = group.layers(0)

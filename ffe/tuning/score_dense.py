@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import threadpoolctl
 
+from ffe.base.blas import one_blas_thread
 from ffe.base.system import cores
 from ffe.evaluation.temperature import softmax
 from ffe.heads.mlp import Network, network_of
@@ -87,7 +87,7 @@ def _batched(request: ScoreRequest) -> list[Outcome]:
     courses = [_Course(problem, parameters, executions) for parameters in sets]
     groups, sizes = _groups(request)
     busy = [0.0] * len(sets)
-    with threadpoolctl.threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(cores()) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(cores()) as pool:
         while groups:
             begun = time.monotonic()
             list(pool.map(lambda group: group[0].epoch(), groups))

@@ -7,8 +7,8 @@ from typing import Any
 
 import joblib
 import numpy as np
-import threadpoolctl
 
+from ffe.base.blas import one_blas_thread
 from ffe.heads.logistic import coordinates_of, coordinates_of_products, logistic_path
 from ffe.heads.probability import probabilities_of
 from ffe.heads.svm import EXACT_ROWS, inner_products
@@ -26,7 +26,7 @@ def logistic_outcomes(request: ScoreRequest) -> list[Outcome]:
         if _is_shared(request, feature_map, min(len(fit) for fit, _ in problem.parts)):
             request.cache.products(feature_map)  # once, with all cores, before the threads ask for it
         penalties = [parameters["C"] for parameters in rising]
-        with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
+        with one_blas_thread():
             return joblib.Parallel(n_jobs=-1, prefer="threads")(
                 joblib.delayed(_part)(request, feature_map, part, penalties) for part in problem.parts
             )

@@ -7,8 +7,8 @@ from typing import Any
 
 import joblib
 import numpy as np
-import threadpoolctl
 
+from ffe.base.blas import one_blas_thread
 from ffe.evaluation.temperature import softmax
 from ffe.heads.svm import EXACT_ROWS, class_scores, fit_pairs, inner_products, rbf_kernel
 from ffe.heads.transform import FeatureMap
@@ -30,7 +30,7 @@ def svm_outcomes(request: ScoreRequest) -> list[Outcome]:
         feature_map = FeatureMap(sets[0], problem.layout)
         kernels = [_PartKernel(request, feature_map, part) for part in problem.parts]
         # the libraries let go of Python's lock; with several fits under way, each gets one thread of BLAS
-        with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
+        with one_blas_thread():
             jobs = [joblib.delayed(kernel.score)(parameters, problem) for parameters in sets for kernel in kernels]
             fitted = joblib.Parallel(n_jobs=-1, prefer="threads")(jobs)
         return [fitted[part :: len(kernels)] for part in range(len(kernels))]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from ffe.base import forks
 from ffe.engines.keras import KerasEngine
@@ -60,6 +61,22 @@ def test_openvino_that_is_not_used_any_more_does_not_end_the_child() -> None:
     engines = [OpenVinoEngine(float_ir(), 4)]
     engines[0].extract(np.zeros((4, *engines[0].size, 3), np.uint8))
     assert in_child(engines.clear) == "None"
+
+
+def test_the_engine_winograd_goes_on_and_blas_is_free() -> None:
+    from small_network import SIZE, model
+
+    from ffe.base import blas
+    from ffe.engines.winograd import WinogradEngine
+
+    engine = WinogradEngine(model(), 4)
+    images = np.random.default_rng(0).integers(0, 256, (4, *SIZE, 3), np.uint8)
+    rows = engine.extract(images)
+    threads = [library["num_threads"] for library in threadpool_info()]
+    with blas.one_blas_thread():  # as while it computes
+        assert in_child(lambda: [library["num_threads"] for library in threadpool_info()]) == str(threads)
+        assert in_child(lambda: np.array_equal(engine.extract(images), rows)) == "True"
+    assert [library["num_threads"] for library in threadpool_info()] == threads
 
 
 @pytest.mark.parametrize("decode", ["exact", "fast"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ from ffe.base.openvino_ir import IrModel, import_openvino
 from ffe.engines.base import Engine
 from ffe.engines.openvino import OpenVinoEngine
 from ffe.engines.openvino_convert import to_ir
-from ffe.engines.winograd import BATCH_SIZE, TOGETHER, WinogradEngine, read_graph
-from ffe.engines.winograd_convert import gains
+from ffe.engines.winograd import BATCH_SIZE, WinogradEngine, read_graph
+from ffe.engines.winograd_convert import TOGETHER, gains
 from ffe.engines.winograd_convolution import Convolution
 from ffe.errors import EngineError
 from ffe.testing import EngineContract
@@ -65,6 +66,11 @@ def pictures(count: int, size: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, *size, 3), np.uint8)
 
 
+def blas_threads() -> list[int]:
+    """Return how many threads NumPy's products take; empty where threadpoolctl does not know its library."""
+    return [library["num_threads"] for library in threadpool_info() if "numpy" in library["filepath"]]
+
+
 def assert_near(rows: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(rows, expected, rtol=0, atol=BOUND * np.abs(expected).max())
 
@@ -85,18 +91,44 @@ def test_images_have_the_same_bits_at_every_place(size: tuple[int, int]) -> None
 
 
 @pytest.mark.portable
+def test_engines_side_by_side_hold_blas_together() -> None:
+    """Two at once, as several backbones are, and four callers of each: the same bits, and BLAS as before."""
+    engines = [engine_of(4), WinogradEngine(chain((17, 19), (40, 64)), 4)]
+    images = [pictures(12, engine.size) for engine in engines]
+
+    def ask(number: int) -> np.ndarray:
+        engine, some = engines[number % 2], images[number % 2]
+        calls = [engine.start(some[i : i + 4]) for i in (0, 4, 8)]
+        return np.concatenate([call() for call in calls])
+
+    expected, before = [ask(0), ask(1)], blas_threads()
+    with ThreadPoolExecutor(8) as pool:
+        for number, rows in enumerate(pool.map(ask, range(16))):
+            np.testing.assert_array_equal(rows, expected[number % 2])
+    assert blas_threads() == before
+
+
+def test_what_goes_wrong_is_told_when_all_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, images, before = WinogradEngine(model()), pictures(BATCH_SIZE, SIZE), blas_threads()
+    expected = engine.extract(images)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._steps["1"], "compute", lambda *grids: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            engine.extract(images)
+    assert blas_threads() == before
+    np.testing.assert_array_equal(engine.extract(images), expected)
+
+
+@pytest.mark.portable
 def test_blas_has_one_thread_while_it_computes_and_as_many_as_before_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else several threads would share each product, and add it in another order."""
 
-    def threads() -> list[int]:
-        return [library["num_threads"] for library in threadpool_info() if "numpy" in library["filepath"]]
-
     engine, seen = engine_of(4), list[list[int]]()
     step = engine._steps["1"]
-    monkeypatch.setattr(step, "compute", lambda *grids, compute=step.compute: (seen.append(threads()), compute(*grids)))
-    before = threads()  # empty where threadpoolctl does not know NumPy's library
+    monkeypatch.setattr(step, "compute", lambda *grids, compute=step.compute: (seen.append(blas_threads()), compute(*grids)))
+    before = blas_threads()
     engine.extract(pictures(4, SIZE))
-    assert threads() == before
+    assert blas_threads() == before
     assert seen == [[1] * len(before)]
 
 
@@ -151,6 +183,16 @@ def test_what_is_not_known_is_refused() -> None:
     text = r"^The engine winograd does not know the operation {} of this backbone; use --engine openvino\.$"
     with pytest.raises(EngineError, match=text.format("Sigmoid")):
         WinogradEngine(network(lambda op, x: op.sigmoid(x)))
+    columns = np.ones((1, 1, 1, 7), np.float32)  # one number for each column, not for each channel
+    with pytest.raises(EngineError, match="Multiply of more than one number for each channel"):
+        WinogradEngine(network(lambda op, x: op.multiply(x, columns)))
+    with pytest.raises(EngineError, match=text.format("Convert")):
+        WinogradEngine(network(lambda op, x: op.convert(op.convert(x, "i32"), "f32")))
+    half = np.ones((1, 24, 1, 1), np.float16)
+    with pytest.raises(EngineError, match=text.format("Convert")):  # of a constant
+        WinogradEngine(network(lambda op, x: op.add(x, op.convert(op.constant(half), "f32"))))
+    with pytest.raises(EngineError, match=text.format("Pad")):
+        WinogradEngine(network(lambda op, x: op.pad(x, [0, 0, -1, 0], [0, 0, 0, 0], "constant", np.float32(0))))
     grouped = constant(24, 1, 1, 3, 3)
     with pytest.raises(EngineError, match=text.format("GroupConvolution")):
         WinogradEngine(network(lambda op, x: op.group_convolution(x, grouped, [1, 1], [1, 1], [1, 1], [1, 1], "explicit")))
@@ -171,6 +213,11 @@ def test_a_grid_of_one_place_may_be_reshaped_at_the_end() -> None:
     assert kinds[-2:] == ["Reshape", "Result"]
     images = pictures(2, SIZE)
     assert_near(WinogradEngine(to_ir(graph, {})).extract(images), OpenVinoEngine(plain).extract(images))
+
+
+def test_large_pictures_take_much_memory_and_gain_little() -> None:
+    assert gains(read_graph(chain((280, 280), (64, 64))))
+    assert not gains(read_graph(chain((300, 300), (64, 64))))
 
 
 def test_only_networks_of_3x3_convolutions_gain() -> None:
