@@ -203,3 +203,13 @@ def test_a_closed_standard_error_stops_no_import(tmp_path: Path) -> None:
         "import tensorflow\nprint(tensorflow.imported)"
     )
     assert run_python(code, tmp_path).stdout == "True\n"
+
+
+def test_python_does_not_look_through_all_objects_as_it_ends() -> None:
+    """What is asked to be done at the end first is done last: by then all objects are frozen."""
+    code = (
+        "import atexit, gc, sys; atexit.register(lambda: print(gc.get_freeze_count() > 1000)); "
+        "sys.argv = ['ffe', '--version']; from ffe.cli import main; main()"
+    )
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert said.split()[-1] == "True"
