@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
@@ -19,14 +18,19 @@ _limit: Any = None  # of threadpoolctl, while there are any
 _keeper: ThreadPoolExecutor | None = None  # one thread: threadpoolctl lets only the thread that has set a limit lift it
 
 
-@lru_cache(maxsize=1)
-def _controller(modules: int) -> ThreadpoolController:
-    """Return what knows the libraries that are loaded; looked for again where more modules are, for it takes milliseconds."""
-    return ThreadpoolController()
+_libraries: tuple[int, ThreadpoolController] | None = None  # those that were loaded when there were so many modules
 
 
 def _begin() -> Any:
-    return _controller(len(sys.modules)).limit(limits=1, user_api="blas").__enter__()
+    global _libraries
+    modules = len(sys.modules)
+    if _libraries is None or _libraries[0] != modules:  # it takes milliseconds
+        try:
+            _libraries = modules, ThreadpoolController()
+        except OSError:  # it opens each, and a server may have no free file descriptor
+            if _libraries is None:
+                raise
+    return _libraries[1].limit(limits=1, user_api="blas").__enter__()
 
 
 @contextlib.contextmanager

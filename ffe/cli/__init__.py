@@ -209,7 +209,9 @@ def main() -> None:
     import gc
     import warnings
 
-    atexit.register(gc.freeze)  # else Python looks through all objects once more as it ends: 0.2 s, 0.6 s after TensorFlow
+    # else Python looks through all objects once more as it ends: 0.2 s, 0.6 s after TensorFlow. What lies in modules is not
+    # finalised then: whoever has something to put in order does it before, or asks ``atexit``
+    atexit.register(gc.freeze)
     _read_names_as_utf8()
     stop_as_by_ctrl_c()
     hold_standard_streams()
