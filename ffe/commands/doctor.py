@@ -165,9 +165,8 @@ def _check_winograd() -> str:
     convolution(grids, found)
     if not np.allclose(found, grids, atol=1e-4):
         raise EngineError("it computes wrongly")
-    libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
-    blas = " ".join([libraries[0]["internal_api"], libraries[0]["version"] or ""]).strip() if libraries else "NumPy"
-    return f"on {blas}, for networks of 3x3 convolutions such as VGG"
+    products = [f"{each['internal_api']} {each['version']}" for each in threadpool_info() if "numpy" in each["filepath"]]
+    return f"on {''.join(products[:1]) or 'NumPy'}, for networks of 3x3 convolutions such as VGG"
 
 
 def _check(name: str, check: Callable[[], str]) -> EngineCheck:
