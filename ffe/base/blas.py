@@ -16,8 +16,6 @@ _lock = threading.Lock()
 _inside = 0  # how many are in the block
 _limit: Any = None  # of threadpoolctl, while there are any
 _keeper: ThreadPoolExecutor | None = None  # one thread: threadpoolctl lets only the thread that has set a limit lift it
-
-
 _libraries: tuple[int, ThreadpoolController] | None = None  # those that were loaded when there were so many modules
 
 
@@ -43,7 +41,9 @@ def one_blas_thread() -> Iterator[None]:
             _limit = _keeper.submit(_begin).result()
         _inside += 1
     try:
-        yield
+        assert _libraries is not None
+        with _libraries[1].limit(limits=1, user_api="blas"):  # of this thread: MKL, and BLAS on OpenMP, have one for each
+            yield
     finally:
         with mine:
             if mine is _lock:  # else this process was forked from within
@@ -57,7 +57,7 @@ def _begin_anew() -> None:
     global _lock, _inside, _keeper
     held, _lock, _inside, _keeper = _inside, threading.Lock(), 0, None
     if held:
-        _limit.restore_original_limits()
+        _limit.__exit__(None, None, None)
 
 
 if hasattr(os, "register_at_fork"):

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from ffe.base.blas import one_blas_thread
 from ffe.base.openvino_ir import IrModel, check_graph, import_openvino, layout_of
@@ -50,9 +49,7 @@ class WinogradEngine(Engine):
     def _begin(self) -> None:
         self._lock, self._cores = threading.Lock(), cores()
         self.in_flight = max(2, -(-2 * self._cores * TOGETHER // self.batch_size))  # no core waits for those of an earlier batch
-        self._pool = ThreadPoolExecutor(
-            self._cores, thread_name_prefix="ffe-winograd", initializer=threadpool_limits, initargs=(1, "openmp")
-        )
+        self._pool = ThreadPoolExecutor(self._cores, thread_name_prefix="ffe-winograd")
         self._memory = threading.local()
         _engines.add(self)
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,17 @@ def test_the_engine_winograd_goes_on_and_blas_is_free() -> None:
     images = np.random.default_rng(0).integers(0, 256, (4, *SIZE, 3), np.uint8)
     rows = engine.extract(images)
     threads = [library["num_threads"] for library in threadpool_info()]
+
+    def held() -> set[int]:
+        with blas.one_blas_thread():
+            return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    def held_in_a_thread() -> set[int]:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(held).result()
+
     with blas.one_blas_thread():  # as while it computes
+        assert in_child(held_in_a_thread) == str(held())
         assert in_child(lambda: [library["num_threads"] for library in threadpool_info()]) == str(threads)
         assert in_child(lambda: np.array_equal(engine.extract(images), rows)) == "True"
     assert [library["num_threads"] for library in threadpool_info()] == threads
